@@ -1,0 +1,1 @@
+"""Who thinks: one verb, one file, one prompt."""

@@ -1,0 +1,1 @@
+"""How good it is: benchmarks and evaluations over the product's own doors."""

@@ -1,0 +1,1 @@
+"""In which order: the LangGraph state machine of one run."""

@@ -1,0 +1,1 @@
+"""What the system knows: documents, passages, entities and facts with their sources."""

@@ -1,0 +1,1 @@
+"""What the system remembers: text by meaning, per tenant and user. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""The doors to language models: one file per vendor or behaviour."""

@@ -1,0 +1,1 @@
+"""One protocol, one file: each translates the same events of a run."""

@@ -1,0 +1,1 @@
+"""What the system can do: tools behind one port, with a policy in front."""
