@@ -45,7 +45,7 @@ def join_labels(labels: Iterable[Label]) -> Label:
     if len({label.tenant for label in given}) != 1:
         raise ValueError("texts of different tenants must not be joined")
     restricted = [label.readers for label in given if label.readers]
-    readers = frozenset.intersection(*restricted) if restricted else frozenset[str]()
+    readers: frozenset[str] = restricted[0].intersection(*restricted[1:]) if restricted else frozenset()
     if restricted and not readers:
         readers = frozenset({""})  # nobody: an empty set would mean everyone
     return Label(

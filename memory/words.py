@@ -1,0 +1,47 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+"""Words of a text: tokens, stop words and stems, the same for indexing, searching and quoting."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+
+import Stemmer
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_POSSESSIVE = re.compile(r"['’]s?$")
+
+STOP_WORDS = frozenset(
+    "a about above after again against all am an and any are aren't as at be because been before being below between "
+    "both but by can can't cannot could couldn't did didn't do does doesn't doing don't down during each few for from "
+    "further had hadn't has hasn't have haven't having he her here hers herself him himself his how i if in into is "
+    "isn't it its itself just let me more most my myself no nor not of off on once only or other ought our ours "
+    "ourselves out over own same shall she should shouldn't so some such than that the their theirs them themselves "
+    "then there these they this those through to too under until up upon us very was wasn't we were weren't what when "
+    "where which while who whom whose why will with won't would wouldn't you your yours yourself yourselves may might "
+    "must also".split()
+)
+"""Question words, auxiliaries, pronouns, prepositions: what carries no subject."""
+
+_local = threading.local()
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text, lower case, a trailing 's dropped; signs between words are lost."""
+    return [_POSSESSIVE.sub("", word) for word in _WORD.findall(text.lower())]
+
+
+@lru_cache(maxsize=100_000)
+def stem(word: str) -> str:
+    """The Snowball (Porter 2, English) stem of one lower-case word."""
+    stemmer: Callable[[str], str] | None = getattr(_local, "stemmer", None)
+    if stemmer is None:  # a Stemmer must not be shared between threads
+        stemmer = _local.stemmer = Stemmer.Stemmer("english", 0).stemWord
+    return stemmer(word)
+
+
+def content_words(text: str) -> list[str]:
+    """The tokens of a text that are no stop words, in order, repeated as they are."""
+    return [word for word in tokens(text) if word not in STOP_WORDS]
