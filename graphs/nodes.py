@@ -1,0 +1,176 @@
+"""The nodes of the chat graph: each moves values between the state and one agent, and says when it starts and ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+from langgraph.runtime import Runtime
+
+from agents.act import act
+from agents.answer import answer, refuse
+from agents.check import check
+from agents.context import BudgetSpent, RunContext
+from agents.plan import plan
+from agents.remember import remember
+from agents.retrieve import Recalled, evidence, recall, retrieve
+from agents.screen import screen
+from agents.types import Draft, Intent, Note, Plan, Step, Verdict
+from agents.understand import by_rules, understand
+from graphs.events import StepFinished, StepStarted
+from graphs.state import ChatState, Run, StepState
+from memory.store import MemoryUnavailable
+
+RECALL_SHARE = 0.25
+"""Part of the seconds left that recall and retrieval may take before the turn goes on without them."""
+QUESTION_CHARACTERS = 4_000
+"""What of a very long message is embedded; the embedder itself reads its first 256 tokens."""
+
+
+Node = Callable[[ChatState, RunContext], Awaitable[ChatState]]
+StepNode = Callable[[StepState, RunContext], Awaitable[ChatState]]
+
+
+async def begin(state: ChatState, ctx: RunContext) -> ChatState:
+    """Finds the question and embeds it once, unless rules see small talk."""
+    messages = ctx.turn.messages
+    question = next((m.content for m in reversed(messages) if m.role == "user"), "")
+    rules = by_rules(messages)
+    if rules is not None and rules.kind == "smalltalk":
+        return ChatState(question=question, vector=None, rules=rules)
+    try:
+        vector = (await ctx.deps.embedder.embed([question[:QUESTION_CHARACTERS]]))[0]
+    except MemoryUnavailable as error:
+        return ChatState(question=question, vector=None, rules=rules, notes=[Note("memory_unavailable", str(error))])
+    return ChatState(question=question, vector=vector, rules=rules)
+
+
+async def screen_question(state: ChatState, ctx: RunContext) -> ChatState:
+    """Moderates what the user said."""
+    return ChatState(verdict=await screen(state.get("question", ""), state.get("vector"), ctx))
+
+
+async def understand_question(state: ChatState, ctx: RunContext) -> ChatState:
+    """Intent, stand-alone question, language."""
+    rules, vector = state.get("rules"), state.get("vector")
+    if vector is not None:
+        return ChatState(intent=await understand(ctx.turn.messages, vector, ctx))
+    return ChatState(intent=rules or Intent("question", state.get("question", ""), "en", "rules", 0.0))
+
+
+async def recall_evidence(state: ChatState, ctx: RunContext) -> ChatState:
+    """Speculative retrieval for the words as they were said; dropped if not wanted."""
+    vector = state.get("vector")
+    assert vector is not None  # the route leads here only with a vector
+    with anyio.move_on_after(ctx.budget.seconds_left() * RECALL_SHARE):
+        return ChatState(recalled=await recall(state.get("question", ""), vector, ctx.turn.messages[:-1], ctx))
+    return ChatState(notes=[Note("slow_memory", "The memory was too slow; this answer rests on less than usual.")])
+
+
+async def make_plan(state: ChatState, ctx: RunContext) -> ChatState:
+    """What to do before the answer. A question that had to be rewritten is looked up again."""
+    intent, verdict = _intent(state), state.get("verdict", Verdict(True))
+    if not verdict.allowed or intent.kind in ("smalltalk", "conversation"):
+        return ChatState(plan=Plan())
+    made = await plan(intent, state.get("recalled", Recalled()), ctx)
+    if intent.question == state.get("question"):
+        return ChatState(plan=made)
+    if not made.steps and intent.kind != "tool":
+        made = replace(made, steps=(Step("r1", "retrieve", query=intent.question),))
+    vector = state.get("vector")
+    try:
+        vector = (await ctx.deps.embedder.embed([intent.question[:QUESTION_CHARACTERS]]))[0]
+    except MemoryUnavailable as error:
+        return ChatState(plan=made, notes=[Note("memory_unavailable", str(error))])
+    return ChatState(plan=made, question=intent.question, vector=vector)
+
+
+async def act_on_step(state: StepState, ctx: RunContext) -> ChatState:
+    """One tool call of the plan."""
+    try:
+        return ChatState(results=[await act(state["step"], ctx)])
+    except BudgetSpent as spent:
+        return ChatState(notes=[Note("budget", f"Not everything could be done: {spent}.")])
+
+
+async def retrieve_for_step(state: StepState, ctx: RunContext) -> ChatState:
+    """One look-up of the plan."""
+    with anyio.move_on_after(ctx.budget.seconds_left() * RECALL_SHARE):
+        found = await retrieve(state["step"].query, ctx, vector=state["vector"], history=ctx.turn.messages[:-1])
+        return ChatState(retrieved=[found])
+    return ChatState(notes=[Note("slow_memory", "The memory was too slow; this answer rests on less than usual.")])
+
+
+async def write_answer(state: ChatState, ctx: RunContext) -> ChatState:
+    """The answer, streamed; or the refusal."""
+    verdict = state.get("verdict", Verdict(True))
+    if not verdict.allowed:
+        return ChatState(draft=await refuse(verdict, ctx))
+    draft = await answer(
+        _intent(state), state.get("vector"), evidence_base(state), state.get("results", []), state.get("notes", []), ctx
+    )
+    return ChatState(draft=draft)
+
+
+async def check_answer(state: ChatState, ctx: RunContext) -> ChatState:
+    """Names the sentences that nothing supports; never edits."""
+    draft, base = _draft(state), evidence_base(state)
+    notes = await check(draft, evidence(base.found, base.memories, state.get("results", [])), ctx)
+    for note in notes:
+        await ctx.emit(note)
+    return ChatState(draft=replace(draft, notes=draft.notes + notes))
+
+
+async def remember_turn(state: ChatState, ctx: RunContext) -> ChatState:
+    """Keeps what the user said about themselves; after the answer, never on the way to its first token."""
+    last = ctx.turn.messages[-1]
+    if last.role == "user" and state.get("verdict", Verdict(True)).allowed:
+        await remember(last.content, ctx)
+    return ChatState()
+
+
+def evidence_base(state: ChatState) -> Recalled:
+    """What the answer rests on: the plan's look-ups where there are any, else the speculative one."""
+    speculative = state.get("recalled", Recalled())
+    retrieved = state.get("retrieved", [])
+    if not retrieved:
+        return speculative
+    best = {f.passage.id: f for one in reversed(retrieved) for f in reversed(one.found)}
+    order = _by_turns([[f.passage.id for f in one.found] for one in retrieved])
+    return Recalled(
+        found=tuple(best[id] for id in order),
+        memories=speculative.memories,
+        notes=tuple(note for one in retrieved for note in one.notes),
+    )
+
+
+def _by_turns(lists: list[list[str]]) -> list[str]:
+    """The lists' items without repeats, first all firsts, then all seconds, and so on."""
+    longest = max(map(len, lists), default=0)
+    return list(dict.fromkeys(items[i] for i in range(longest) for items in lists if i < len(items)))
+
+
+def _intent(state: ChatState) -> Intent:
+    return state.get("intent") or Intent("question", state.get("question", ""), "en", "rules", 0.0)
+
+
+def _draft(state: ChatState) -> Draft:
+    draft = state.get("draft")
+    assert draft is not None  # the route leads here only after the answer
+    return draft
+
+
+def announced(step: str, node: Node) -> Callable[[ChatState, Runtime[Run]], Awaitable[ChatState]]:
+    """A graph node that reports its start and its end and hands the agent its context."""
+
+    async def run_node(state: ChatState, runtime: Runtime[Run]) -> ChatState:
+        run = runtime.context
+        await run.send(StepStarted(step))
+        started = time.perf_counter()
+        update = await node(state, run.ctx)
+        await run.send(StepFinished(step, time.perf_counter() - started))
+        return update
+
+    return run_node

@@ -1,0 +1,44 @@
+"""Every arrow of the chat graph, as a pure function of the state."""
+
+from __future__ import annotations
+
+from langgraph.graph import END
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+
+from graphs.state import ChatState, Run, StepState
+from memory.types import Vector
+
+
+def after_begin(state: ChatState) -> list[str]:
+    """Screening, understanding and speculative recall cost one latency; small talk found by rules recalls nothing."""
+    return ["screen", "understand"] if state.get("vector") is None else ["screen", "understand", "recall"]
+
+
+def after_plan(state: ChatState) -> list[Send] | str:
+    """Independent steps run in parallel; without any, or when the question is refused, the answer is next."""
+    steps = state["plan"].steps
+    if not state["verdict"].allowed or not steps:
+        return "answer"
+    return [
+        Send("act" if step.kind == "tool" else "retrieve", StepState(step=step, vector=_vector_of(state, step.query)))
+        for step in steps
+    ]
+
+
+def after_answer(state: ChatState, runtime: Runtime[Run]) -> str:
+    """An answer that rests on nothing has nothing to check."""
+    draft = state.get("draft")
+    if draft is not None and draft.citations and draft.finish == "stop":
+        return "check"
+    return after_check(state, runtime)
+
+
+def after_check(state: ChatState, runtime: Runtime[Run]) -> str:
+    """A stateless turn remembers nothing."""
+    return "remember" if runtime.context.ctx.turn.thread else END
+
+
+def _vector_of(state: ChatState, query: str) -> Vector | None:
+    """The question's own vector, which is not computed twice."""
+    return state.get("vector") if query and query == state.get("question") else None
