@@ -54,6 +54,9 @@ class Sampling:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    tool_choice: str = "auto"
+    """Of the caller's tools: "auto", "required", or the name of the one that must be called."""
+    parallel_tool_calls: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ class ModelUnavailable(Exception):
     """Nothing came from the model: refused, silent, an error status, not an event stream. Safe to answer otherwise."""
 
 
+class ModelRefused(ModelUnavailable):
+    """The server is well and refused this one request (a prompt too long, a wrong parameter)."""
+
+
 class ModelBroken(Exception):
     """The stream failed after something came, or ended without a finish reason: what came is incomplete."""
 
@@ -29,6 +33,9 @@ class ModelRequest:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    tool_choice: str = "auto"
+    """"auto", "required" (some tool), or the name of the tool that must be called."""
+    parallel_tool_calls: bool = True
     schema: JsonObject | None = None
     """JSON Schema that the whole answer must follow (structured output)."""
 
