@@ -1,0 +1,34 @@
+# The verbs of this repository, one line each. `make run` is all a user needs, `make test` all a developer needs.
+.PHONY: help run test check dev bench bench-knowledge lock picture clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
+
+run:             ## install on first use, take in Parley's own documentation, serve on http://127.0.0.1:8080
+	@./bootstrap.sh run && exec .venv/bin/parley serve --ingest README.md --ingest 'docs/*.md'
+
+test: check      ## every check, then every test with branch coverage
+	@.venv/bin/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+
+check: dev       ## lint, format, types, layers, doors
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright && .venv/bin/python -m pytest -q tests/test_architecture.py
+
+dev:             ## .venv with the tools for testing
+	@./bootstrap.sh dev
+
+bench: dev       ## speed of the server beside a bare passthrough
+	@.venv/bin/python -m evals.bench.wire
+
+bench-knowledge: dev  ## quality and speed of retrieval and of answers without a model
+	@.venv/bin/python -m evals.bench.knowledge
+
+picture: dev     ## docs/picture.svg, recorded anew
+	@.venv/bin/python -m evals.picture
+
+lock:            ## the newest versions into the three locks (needs uv)
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --group studio -o requirements-studio.lock
+
+clean:           ## what was built; your data stays
+	@rm -rf .venv .venv-uv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

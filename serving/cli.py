@@ -1,0 +1,224 @@
+"""The command line: which verbs and flags there are. What a verb does stands in serving/commands/."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from serving.commands.shell import DONE, FAILED, WRONG_USE, CommandFailed, Shell, log_bug, say
+from serving.settings import SettingsError
+
+GLOBAL_WITH_VALUE = ("--data-dir", "--model-url", "--model", "--set")
+GLOBAL_SWITCHES = ("--debug",)
+
+app = typer.Typer(
+    name="parley",
+    help="Parley answers questions about your documents, with citations. All data stays in one folder.",
+    epilog="--data-dir, --model-url, --model, --set and --debug may stand before or after the command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+documents = typer.Typer(name="documents", help="List, show and remove documents.", no_args_is_help=True)
+app.add_typer(documents)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+DocumentName = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id or its path.")]
+
+
+@app.callback()
+def parley(
+    ctx: typer.Context,
+    data_dir: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder that holds all data.")] = None,
+    model_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible model server.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name there.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of a bug.")] = False,
+) -> None:
+    """Takes what holds for every command."""
+    flags: dict[str, str] = {}
+    for item in set_ or []:
+        name, sign, value = item.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"{item!r} is not NAME=VALUE", param_hint="--set")
+        flags[name.strip().lower().replace("-", "_")] = value
+    named = {"data_dir": data_dir, "model_url": model_url, "model": model}
+    flags.update({name: value for name, value in named.items() if value is not None})
+    ctx.obj = Shell(flags, debug=debug)
+
+
+@app.command()
+def ingest(
+    ctx: typer.Context,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders and globs.")],
+    json: Json = False,
+) -> None:
+    """Take documents in. What has not changed is left alone; what has gone from a named folder is removed."""
+    from serving.commands.ingest import ingest as verb
+
+    _finish(ctx, json, lambda shell: verb(shell, paths))
+
+
+@app.command()
+def ask(
+    ctx: typer.Context,
+    question: Annotated[str | None, typer.Argument(help="The question, in quotes.")] = None,
+    file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="One question a line (- is stdin); JSON Lines out.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Ask one question."""
+    from serving.commands.ask import ask as verb
+    from serving.commands.ask import ask_file
+
+    if (question is None) == (file is None):
+        raise typer.BadParameter("give either a question or --file FILE")
+    _finish(ctx, json, lambda shell: ask_file(shell, file) if file is not None else verb(shell, question or ""))
+
+
+@app.command()
+def chat(
+    ctx: typer.Context,
+    thread: Annotated[str, typer.Option(metavar="ID", help="Go on with this conversation (see /threads).")] = "",
+) -> None:
+    """Talk with your documents."""
+    from serving.commands.chat import chat as verb
+
+    _finish(ctx, False, lambda shell: verb(shell, thread))
+
+
+@app.command()
+def search(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(help="What to look for, in quotes.")],
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many passages.")] = 10,
+    json: Json = False,
+) -> None:
+    """Find passages, with the parts of each score."""
+    from serving.commands.search import search as verb
+
+    _finish(ctx, json, lambda shell: verb(shell, query, limit))
+
+
+@documents.command("list")
+def documents_list(ctx: typer.Context, json: Json = False) -> None:
+    """List all documents."""
+    from serving.commands.documents import list_documents
+
+    _finish(ctx, json, list_documents)
+
+
+@documents.command("show")
+def documents_show(ctx: typer.Context, document: DocumentName, json: Json = False) -> None:
+    """Show one document and its passages."""
+    from serving.commands.documents import show_document
+
+    _finish(ctx, json, lambda shell: show_document(shell, document))
+
+
+@documents.command("remove")
+def documents_remove(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="Ids or paths.")],
+    json: Json = False,
+) -> None:
+    """Remove documents, with all that came from them. The files themselves stay."""
+    from serving.commands.documents import remove_documents
+
+    _finish(ctx, json, lambda shell: remove_documents(shell, names))
+
+
+@app.command()
+def doctor(ctx: typer.Context, json: Json = False) -> None:
+    """Check every setting and every backend, and say what is wrong."""
+    from serving.doctor import doctor as verb
+
+    _finish(ctx, json, verb)
+
+
+@app.command()
+def settings(ctx: typer.Context, json: Json = False) -> None:
+    """List every setting: meaning, value, and where it came from."""
+    from serving.commands.settings import show_settings
+
+    _finish(ctx, json, show_settings)
+
+
+@app.command()
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Loopback address to listen on.")] = None,
+    port: Annotated[str | None, typer.Option(metavar="PORT", help="Port to listen on.")] = None,
+    ingest: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Take this in first.")] = None,
+) -> None:
+    """Serve the OpenAI-compatible API."""
+    from serving.commands.serve import serve as verb
+
+    named = {"host": host, "port": port}
+    flags = {name: value for name, value in named.items() if value is not None}
+    _finish(ctx, False, lambda shell: verb(shell, ingest or []), flags)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and leaves with its status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # paths may hold any byte
+    app(args=_hoisted(list(sys.argv[1:] if argv is None else argv)), prog_name="parley")
+    sys.exit(DONE)
+
+
+def _finish(
+    ctx: typer.Context, json: bool, verb: Callable[[Shell], int], flags: dict[str, str] | None = None
+) -> NoReturn:
+    """Runs a verb; says in one line what went wrong."""
+    given = ctx.find_object(Shell)
+    assert given is not None, "the callback makes it"
+    shell = Shell({**given.flags, **(flags or {})}, given.debug, json)
+    try:
+        status = verb(shell)
+    except SettingsError as error:
+        say(str(error))
+        status = WRONG_USE
+    except CommandFailed as error:
+        say(str(error))
+        status = FAILED
+    except BrokenPipeError:
+        raise  # the reader of our output went away; Typer ends quietly
+    except Exception as error:  # noqa: BLE001  # the outermost frame: a bug is one line here and a traceback in the log
+        if shell.debug:
+            raise
+        status = _bug(shell, error)
+    raise typer.Exit(status)
+
+
+def _bug(shell: Shell, error: Exception) -> int:
+    where = log_bug(shell, error)
+    log = f"the log has more: {where}" if where else "--debug shows more"
+    say(f"this is a bug in Parley: {type(error).__name__}: {error}; {log}")
+    return FAILED
+
+
+def _hoisted(arguments: list[str]) -> list[str]:
+    """Global flags first, wherever they stood; what follows "--" is left as it is."""
+    first: list[str] = []
+    rest: list[str] = []
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = iter(arguments[:end])
+    for word in words:
+        if word in GLOBAL_SWITCHES or word.startswith(tuple(f"{flag}=" for flag in GLOBAL_WITH_VALUE)):
+            first.append(word)
+        elif word in GLOBAL_WITH_VALUE:
+            first.extend((word, *(value for value in (next(words, None),) if value is not None)))
+        else:
+            rest.append(word)
+    return first + rest + arguments[end:]
+
+
+if __name__ == "__main__":
+    sys.argv[0] = str(Path(sys.argv[0]).with_name("parley"))
+    main()

@@ -1,0 +1,105 @@
+"""Shell: what every command shares: its settings, its two output streams, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serving.logs import log_to
+from serving.settings import Loaded, SettingsError, load, open_data_dir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from serving.runtime import Runtime
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+class CommandFailed(Exception):
+    """A command could not do what was asked; the text says why and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """One call of the command line."""
+
+    flags: Mapping[str, str]
+    """Settings given as flags, by name."""
+    debug: bool = False
+    json: bool = False
+    """One JSON object on stdout, and nothing else there."""
+
+    def settings(self) -> Loaded:
+        """Reads the settings, makes the data folder, opens the log there and prints what looked wrong.
+
+        Raises:
+            SettingsError: a value is wrong, or the data folder cannot be used.
+        """
+        loaded = load(self.flags, os.environ, Path.cwd())
+        for warning in loaded.warnings:
+            say(f"warning: {warning}")
+        folder = open_data_dir(loaded.settings)
+        try:
+            log_to(folder)
+        except OSError as error:
+            raise SettingsError(f"data_dir: the log in {folder} cannot be written ({error.strerror})") from error
+        return loaded
+
+    def run(self, work: Callable[[Runtime], Awaitable[int]]) -> int:
+        """Runs `work` with everything open; Ctrl-C cancels it and waits for its clean end.
+
+        Raises:
+            CommandFailed: a backend cannot be reached.
+        """
+        return asyncio.run(self._with_runtime(work))
+
+    async def _with_runtime(self, work: Callable[[Runtime], Awaitable[int]]) -> int:
+        settings = self.settings().settings
+        from knowledge.graph import GraphUnavailable
+        from memory.store import MemoryUnavailable
+        from serving.runtime import open_runtime
+
+        try:
+            async with open_runtime(settings) as runtime:
+                return await work(runtime)
+        except (MemoryUnavailable, GraphUnavailable) as error:
+            raise CommandFailed(str(error)) from error
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Rich on stdout, or on stderr for progress; text sent elsewhere than a terminal is not wrapped."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+
+
+def say(line: str) -> None:
+    """One line to stderr."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def write_json(value: object) -> None:
+    """One JSON value as one line on stdout."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not unicode) + "\n")
+    sys.stdout.flush()
+
+
+def log_bug(shell: Shell, error: Exception) -> str:
+    """Writes a bug's traceback to the log; returns where that is, "" when there is none."""
+    try:
+        file = log_to(open_data_dir(load(shell.flags, os.environ, Path.cwd()).settings))
+    except (SettingsError, OSError):
+        return ""
+    logging.getLogger("serving.cli").error("bug", exc_info=error)
+    return str(file)
