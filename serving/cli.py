@@ -189,7 +189,7 @@ def _finish(
         status = FAILED
     except BrokenPipeError:
         raise  # the reader of our output went away; Typer ends quietly
-    except Exception as error:  # noqa: BLE001  # the outermost frame: a bug is one line here and a traceback in the log
+    except Exception as error:  # the outermost frame: a bug is one line here and a traceback in the log
         if shell.debug:
             raise
         status = _bug(shell, error)

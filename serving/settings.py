@@ -266,10 +266,11 @@ def _checked(layers: _Layers) -> Loaded:
         _refuse(errors)
     if errors:
         _refuse(errors)
-    warnings = list(layers.warnings)
-    for name in ("model", "model_key", "model_window"):
-        if name in layers.values and not settings.model_url:
-            warnings.append(f"{name} ({layers.origins[name]}) does nothing without model_url")
+    idle = () if settings.model_url else ("model", "model_key", "model_window")
+    warnings = [
+        *layers.warnings,
+        *(f"{name} ({layers.origins[name]}) does nothing without model_url" for name in idle if name in layers.values),
+    ]
     origins = {name: layers.origins.get(name, "default") for name in NAMES}
     return Loaded(settings, origins, tuple(warnings))
 

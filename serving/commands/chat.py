@@ -1,0 +1,212 @@
+"""parley chat: a stored conversation at the terminal. Ctrl-C stops an answer, Ctrl-D ends the chat."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from agents.types import Draft
+from knowledge.graph import GraphUnavailable
+from memory.store import MemoryUnavailable
+from serving.commands.ask import Asked, show_sources, turn, user_message
+from serving.commands.shell import DONE, CommandFailed, Shell, console, say
+from serving.records import Thread
+from serving.runtime import Runtime, open_runtime
+from serving.settings import Settings
+from serving.turns import Principal, ThreadBusy, TurnRequest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HELP = """\
+/new        start another conversation
+/threads    list your conversations
+/open N     go on with number N of that list
+/history    show this conversation
+/sources    show the passages that the last answer quotes
+/help       show this
+/quit       end (or Ctrl-D); Ctrl-C stops an answer"""
+
+TITLE = 80
+"""Characters of the first question that name a conversation."""
+
+
+def chat(shell: Shell, thread: str) -> int:
+    """Talks until the input ends; the conversation is kept in the data folder."""
+    settings = shell.settings().settings
+    try:
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(open_runtime(settings)) as runtime:
+            _Chat(portal, runtime, console()).talk(settings, thread)
+    except (MemoryUnavailable, GraphUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+    return DONE
+
+
+@dataclass(slots=True)
+class _Chat:
+    """The person's side: lines in, answers out. The event loop runs in the portal's thread, so that reading a
+    line blocks nothing and Ctrl-C reaches this one."""
+
+    portal: BlockingPortal
+    runtime: Runtime
+    out: Console
+    principal: Principal = Principal()
+    thread: Thread | None = None
+    listed: list[Thread] = field(default_factory=list[Thread])
+    last: Draft | None = None
+
+    def talk(self, settings: Settings, thread: str) -> None:
+        """Reads and answers line after line."""
+        if thread:
+            self._open(self._found(thread))
+        if sys.stdin.isatty():
+            model = self.runtime.model.name if self.runtime.model is not None else "no model: answers are quotes"
+            self.out.print(f"Parley ({model}). /help shows the commands, Ctrl-D ends.", style="dim")
+        with _line_editing(settings.data_dir / "chat_history"):
+            while (line := _read_line()) is not None:
+                if line.startswith("/"):
+                    if line.split()[0] in ("/quit", "/exit"):
+                        return
+                    self._command(line)
+                elif line:
+                    self._answer(line)
+
+    def _command(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        match name:
+            case "/new":
+                self.thread, self.last = None, None
+            case "/threads":
+                self._list()
+            case "/open":
+                self._open_number(rest.strip())
+            case "/history":
+                self._history()
+            case "/sources":
+                self._sources()
+            case "/help":
+                self.out.print(HELP, markup=False)
+            case _:
+                say(f"there is no {name}; /help shows the commands")
+
+    def _answer(self, question: str) -> None:
+        if self.thread is None:
+            title = question[:TITLE]
+            self.thread = self.portal.call(
+                self.runtime.repository.create_thread, self.principal.tenant, self.principal.user, title
+            )
+        request = TurnRequest(self.principal, (user_message(question, self.principal),), thread=self.thread.id)
+        try:
+            asked = self._stoppable(lambda: turn(self.runtime, request, _write))
+        except ThreadBusy as error:
+            say(str(error))
+            return
+        _write("\n")
+        if asked is None:
+            say("stopped")
+        elif asked.draft is None:
+            say(asked.error)
+        else:
+            self.last = asked.draft
+            show_sources(self.out, asked.draft)
+
+    def _stoppable(self, work: Callable[[], Awaitable[Asked]]) -> Asked | None:
+        """The work's result; None when Ctrl-C stopped it, which has then ended."""
+        ended = Event()
+
+        async def whole() -> Asked:
+            try:
+                return await work()
+            finally:
+                ended.set()
+
+        future = self.portal.start_task_soon(whole)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            ended.wait()
+            return None
+
+    def _found(self, id: str) -> Thread:
+        thread = self.portal.call(self.runtime.repository.thread, self.principal.tenant, self.principal.user, id)
+        if thread is None:
+            raise CommandFailed(f"there is no conversation {id}; /threads in `parley chat` lists them")
+        return thread
+
+    def _open(self, thread: Thread) -> None:
+        self.thread, self.last = thread, None
+        self.out.print(f"Going on with: {thread.title}", style="dim", markup=False)
+
+    def _list(self) -> None:
+        self.listed = self.portal.call(self.runtime.repository.threads, self.principal.tenant, self.principal.user)
+        for number, thread in enumerate(self.listed, start=1):
+            self.out.print(f"{number:>3}  {thread.updated_at[:16]}  {thread.id}  {thread.title}", markup=False)
+        if not self.listed:
+            say("there is no conversation yet")
+
+    def _open_number(self, number: str) -> None:
+        if number.isdecimal() and 1 <= int(number) <= len(self.listed):
+            self._open(self.listed[int(number) - 1])
+        else:
+            say("/open takes a number of the list that /threads shows")
+
+    def _history(self) -> None:
+        if self.thread is None:
+            say("this conversation is empty")
+            return
+        owner = (self.principal.tenant, self.principal.user)
+        for message in self.portal.call(self.runtime.repository.messages, *owner, self.thread.id):
+            self.out.print(f"{message.role}:", style="bold")
+            self.out.print(message.content, markup=False)
+
+    def _sources(self) -> None:
+        if self.last is None or not self.last.citations:
+            say("the last answer quotes nothing")
+            return
+        for citation in self.last.citations:
+            self.out.print(f"[{citation.index}] {citation.title}  {citation.path}", style="cyan", markup=False)
+            self.out.print(citation.quote, markup=False)
+
+
+def _read_line() -> str | None:
+    """The next line without blanks around it; None at the end of the input."""
+    while True:
+        try:
+            return input("\n> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return None
+        except KeyboardInterrupt:
+            _write("\n")  # Ctrl-C at the prompt drops the line
+
+
+@contextmanager
+def _line_editing(history: Path) -> Generator[None]:
+    """Arrow keys and the lines of earlier chats, where this Python has readline and a person types."""
+    try:
+        import readline
+    except ImportError:
+        readline = None
+    if readline is None or not sys.stdin.isatty():
+        yield
+        return
+    if history.exists():
+        readline.read_history_file(history)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        history.touch(mode=0o600)
+        readline.write_history_file(history)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,149 @@
+"""parley serve: the HTTP server; the port is taken before anything slow begins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from serving.commands.shell import DONE, CommandFailed, Shell, say
+from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.runtime import Runtime
+
+BACKLOG = 1024
+GRACE_SECONDS = 5
+"""How long answers under way may go on after Ctrl-C; a second Ctrl-C cuts them."""
+
+
+def serve(shell: Shell, first: list[str]) -> int:
+    """Serves until Ctrl-C or SIGTERM; `first` are paths to take in before.
+
+    Raises:
+        CommandFailed: the port is taken or may not be used.
+    """
+    settings = shell.settings().settings
+    with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, listener, first))
+
+
+@contextmanager
+def _listening(settings: Settings) -> Generator[socket.socket]:
+    """A socket that holds the port; it answers once the server has started."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise CommandFailed(
+                f"port {settings.port} on {settings.host} cannot be used: {error.strerror}; "
+                "end the program that uses it, or choose another port with --port or PARLEY_PORT"
+            ) from error
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it is ready; signals are ours, so that the runtime closes in order."""
+
+    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+        super().__init__(config)
+        self._greeting = greeting
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """First Ctrl-C or SIGTERM: no new requests, then the end; the second: the end at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to answer, then greets."""
+        await super().startup(sockets)
+        sys.stdout.write(self._greeting)
+        sys.stdout.flush()
+
+
+async def _serve(settings: Settings, listener: socket.socket, first: list[str]) -> int:
+    from knowledge.graph import GraphUnavailable
+    from memory.store import MemoryUnavailable
+    from serving.api import create_app
+    from serving.runtime import open_runtime
+
+    try:
+        async with open_runtime(settings) as runtime:
+            if first:
+                await _take_in(runtime, first)
+            config = uvicorn.Config(
+                create_app(runtime),
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+            server = _Server(config, _greeting(settings, listener))
+            await server.serve([listener])
+    except (MemoryUnavailable, GraphUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+    return DONE
+
+
+async def _take_in(runtime: Runtime, paths: list[str]) -> None:
+    """Takes first knowledge in; what fails is named and does not keep the server from starting."""
+    from serving.commands.ingest import take_in
+
+    report = await take_in(runtime, paths)
+    for failure in report.failed:
+        say(f"could not take in {failure.path}: {failure.reason}")
+
+
+def _greeting(settings: Settings, listener: socket.socket) -> str:
+    """What to do next, as commands that can be copied."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{listener.getsockname()[1]}"
+    parley = _program()
+    model = (
+        f"Answers come from {settings.model or 'the model'} at {settings.model_url}."
+        if settings.model_url
+        else "No language model is set, so answers quote your documents: docs/models.md says how to connect one."
+    )
+    question = '{"model": "parley", "stream": true, "messages": [{"role": "user", "content": "What is Parley?"}]}'
+    return f"""
+Parley is ready on {base} (Ctrl-C ends it). {model}
+
+  take in your documents   {parley} ingest FOLDER
+  talk with them           {parley} chat
+  ask over HTTP            curl -N {base}/v1/chat/completions -H 'Content-Type: application/json' \\
+                             -d '{question}'
+  the API                  {base}/docs
+
+"""
+
+
+def _program() -> str:
+    """How the reader calls this program from where they are."""
+    program = Path(sys.argv[0])
+    if not program.is_file():
+        return "parley"
+    relative = os.path.relpath(program)
+    return shlex.quote(relative if len(relative) < len(str(program)) else str(program))
