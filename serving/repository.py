@@ -24,8 +24,14 @@ STALE_HOURS = 1
 
 _THREAD = "id, tenant, user, title, created_at, updated_at, summary, summary_upto"
 _MESSAGE = "thread, number, role, content, status, run, citations, created_at"
-_RUN = """id, tenant, user, thread, status, process, started_at, finished_at, model, outcome, finish,
-prompt_tokens, completion_tokens, model_calls, tool_calls, verdicts, notes, caller_user, metadata, error"""
+RUN_COLUMNS = (
+    "id tenant user thread status process started_at finished_at model outcome finish prompt_tokens "
+    "completion_tokens model_calls tool_calls verdicts notes caller_user metadata error"
+).split()
+_RUN = ", ".join(RUN_COLUMNS)
+RUN_STATUS: dict[str, RunStatus] = {
+    status: status for status in ("running", "finished", "failed", "cancelled", "incomplete")
+}
 
 INSERT_THREAD = f"INSERT INTO threads ({_THREAD}) VALUES (:id, :tenant, :user, :title, :now, :now, '', 0)"
 SELECT_THREAD = f"SELECT {_THREAD} FROM threads WHERE id = :id AND tenant = :tenant AND user = :user"
@@ -216,17 +222,24 @@ def _message(row: Sequence[str]) -> StoredMessage:
     )  # fmt: skip
 
 
-_RUN_STATUS: dict[str, RunStatus] = {
-    "running": "running", "finished": "finished", "failed": "failed", "cancelled": "cancelled",
-    "incomplete": "incomplete",
-}  # fmt: skip
-
-
 def _run(row: Sequence[str]) -> Run:
-    usage = Usage(*(int(number) for number in row[11:15]))
-    verdicts = tuple(Verdict(**verdict) for verdict in orjson.loads(row[15]))
-    notes = tuple(Note(**note) for note in orjson.loads(row[16]))
-    metadata = dict[str, str](orjson.loads(row[18]))
+    values = dict(zip(RUN_COLUMNS, row, strict=True))
     return Run(
-        *row[:4], _RUN_STATUS[row[4]], *row[5:11], usage, verdicts, notes, row[17], metadata, row[19],
-    )  # fmt: skip
+        id=values["id"],
+        tenant=values["tenant"],
+        user=values["user"],
+        thread=values["thread"],
+        status=RUN_STATUS[values["status"]],
+        process=values["process"],
+        started_at=values["started_at"],
+        finished_at=values["finished_at"],
+        model=values["model"],
+        outcome=values["outcome"],
+        finish=values["finish"],
+        usage=Usage(*(int(number) for number in row[RUN_COLUMNS.index("prompt_tokens") :][:4])),
+        verdicts=tuple(Verdict(**verdict) for verdict in orjson.loads(values["verdicts"])),
+        notes=tuple(Note(**note) for note in orjson.loads(values["notes"])),
+        caller_user=values["caller_user"],
+        metadata=dict[str, str](orjson.loads(values["metadata"])),
+        error=values["error"],
+    )
