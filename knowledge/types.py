@@ -166,7 +166,7 @@ class Found:
     """The score's parts by name: dense, words, link, hop, sentence."""
     label: Label
     vectors: PartVectors | None
-    """One row per unit of the passage that is not code."""
+    """One row per unit of the passage, in their order."""
     via: str = ""
     """Id of the passage whose mention led here, when it was found by the hop."""
 
