@@ -25,7 +25,15 @@ STOP_WORDS = frozenset(
 )
 """Question words, auxiliaries, pronouns, prepositions: what carries no subject."""
 
-_local = threading.local()
+
+class _Stems(threading.local):
+    """A Stemmer per thread: one must not be shared."""
+
+    def __init__(self) -> None:
+        self.of: Callable[[str], str] = Stemmer.Stemmer("english", 0).stemWord
+
+
+_stems = _Stems()
 
 
 def tokens(text: str) -> list[str]:
@@ -36,10 +44,7 @@ def tokens(text: str) -> list[str]:
 @lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
     """The Snowball (Porter 2, English) stem of one lower-case word."""
-    stemmer: Callable[[str], str] | None = getattr(_local, "stemmer", None)
-    if stemmer is None:  # a Stemmer must not be shared between threads
-        stemmer = _local.stemmer = Stemmer.Stemmer("english", 0).stemWord
-    return stemmer(word)
+    return _stems.of(word)
 
 
 def content_words(text: str) -> list[str]:

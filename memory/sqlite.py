@@ -1,0 +1,248 @@
+"""The one SQLite file: a small pool of readers, one writer, transactions over several parts of the product."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, cast
+
+from memory.sqlite_errors import DatabaseUnavailable, explain
+from memory.sqlite_writer import PATIENCE, Job, Work, Writer
+
+T = TypeVar("T")
+
+VERSION = 1
+"""PRAGMA user_version of the files that this code reads and writes."""
+READERS = 4
+
+
+@dataclass(slots=True)
+class _Joined:
+    """The writes of an open `transaction()`."""
+
+    database: Database
+    work: list[Work] = field(default_factory=list[Work])
+    follow_ups: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
+    bulk: bool = False
+    open: bool = True
+
+
+_joined: ContextVar[_Joined | None] = ContextVar("joined", default=None)
+
+
+class Database:
+    """Owner of the file. Any number of processes may open it; what `write` acknowledged survives a crash.
+
+    Functions given to `read` and `write` run in threads, should end within about 20 ms, and only use the
+    connection: they may be run a second time when a shared transaction broke.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Use `open`, which also makes and checks the file."""
+        self.path = path
+        self._identity = _identity(path)
+        self._threads = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._closed = False
+        self._writer = Writer(path, lambda: _connect(path), self._check_file)
+
+    @classmethod
+    async def open(cls, path: Path, schemas: Sequence[str]) -> Database:
+        """Opens the file, made on first use with mode 600 (a folder made for it: 700), and applies the DDL
+        scripts, which must be repeatable (IF NOT EXISTS).
+
+        Raises:
+            DatabaseUnavailable: folder not writable, disk full, file damaged or made by a newer version.
+        """
+        return await asyncio.to_thread(_open, path, schemas)
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `fn` in one read transaction: a snapshot, taken by its first statement.
+
+        Raises:
+            DatabaseUnavailable: the file cannot be read, or the database is closed.
+        """
+        if self._closed:
+            raise DatabaseUnavailable(f"the database {self.path} has been closed")
+        return await asyncio.wrap_future(self._readers.submit(self._read, fn))
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T], *, bulk: bool = False) -> T:
+        """Runs `fn` in a write transaction and returns its result after the commit.
+
+        What `fn` raises rolls back its own changes alone. Cancelling the caller takes a job that waits out
+        of the queue; one that has begun is finished. `bulk` jobs run one by one with a pause after each and
+        stand back behind all others, of any process. Inside `transaction()` the call returns at once,
+        without a result: `fn` must be one that returns None.
+
+        Raises:
+            DatabaseUnavailable: disk full, locked for long, removed or closed; nothing of `fn` is kept.
+        """
+        joined = self._current()
+        if joined is not None:
+            joined.bulk |= bulk
+            joined.work.append(lambda connection: _nothing(fn(connection)))
+            return cast(T, None)  # fn returns None, else _nothing raises
+        results: list[T] = []
+
+        def work(connection: sqlite3.Connection) -> None:
+            results[:] = [fn(connection)]
+
+        await self._submit(work, bulk)
+        return results[0]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[None]:
+        """Joins the `write` calls made inside it (also by tasks started in it) into one transaction at its end.
+
+        Nothing is written when the body raises. Reads inside do not see the writes. A nested one joins the
+        outer one. The exit raises what `write` would; it is a bulk transaction when one of its writes is.
+        """
+        if self._current() is not None:
+            yield
+            return
+        joined = _Joined(self)
+        token = _joined.set(joined)
+        try:
+            yield
+        finally:
+            joined.open = False
+            _joined.reset(token)
+
+        def work(connection: sqlite3.Connection) -> None:
+            for part in joined.work:
+                part(connection)
+
+        if joined.work:
+            await self._submit(work, joined.bulk)
+        for follow_up in joined.follow_ups:
+            await follow_up()
+
+    async def after_commit(self, follow_up: Callable[[], Awaitable[None]]) -> None:
+        """Awaits `follow_up` now, or after the commit of the `transaction()` that the caller is in."""
+        joined = self._current()
+        if joined is None:
+            await follow_up()
+        else:
+            joined.follow_ups.append(follow_up)
+
+    async def close(self) -> None:
+        """Finishes queued writes and closes every connection; reads and writes then raise."""
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._readers.shutdown(cancel_futures=True)
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+
+    def _current(self) -> _Joined | None:
+        joined = _joined.get()
+        return joined if joined is not None and joined.open and joined.database is self else None
+
+    async def _submit(self, work: Work, bulk: bool) -> None:
+        job = Job(work, bulk)
+        self._writer.submit(job)
+        await asyncio.wrap_future(job.future)
+
+    def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            self._check_file()
+            if not hasattr(self._threads, "connection"):
+                self._threads.connection = _connect(self.path)
+                self._threads.connection.execute("PRAGMA query_only = ON")
+                self._opened.append(self._threads.connection)
+            connection: sqlite3.Connection = self._threads.connection
+            connection.execute("BEGIN")
+            try:
+                return fn(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    def _check_file(self) -> None:
+        """A removed file stays writable for those who hold it open: what is written there would be lost."""
+        if _identity(self.path) != self._identity:
+            raise DatabaseUnavailable(
+                f"the database {self.path} was removed or replaced while in use; put it back or restart"
+            )
+
+
+def to_sql(text: str) -> str | bytes:
+    """A text as SQLite keeps it: lone surrogates, which UTF-8 has not, make it a BLOB."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def from_sql(value: str | bytes) -> str:
+    """The text that `to_sql` was given."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
+
+
+def _nothing(result: object) -> None:
+    if result is not None:
+        raise RuntimeError("a write inside transaction() cannot return a result")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -8192")
+    return connection
+
+
+def _open(path: Path, schemas: Sequence[str]) -> Database:
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"the database {path} cannot be made or opened: {error.strerror}; choose another data folder"
+        ) from error
+    try:
+        with closing(_connect(path)) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+            _migrate(connection, path, schemas)
+        return Database(path)
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, schemas: Sequence[str]) -> None:
+    """Brings the file to VERSION; today that is only the schemas' own repeatable DDL."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise DatabaseUnavailable(
+            f"the database {path} was written by a newer Parley (format {version}, this one knows {VERSION}); "
+            "install that version or choose another data folder"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(
+        "\n".join(["BEGIN IMMEDIATE;", *schemas, f"PRAGMA user_version = {VERSION};" * (version != VERSION), "COMMIT;"])
+    )
