@@ -15,7 +15,7 @@ from memory.store import MemoryUnavailable
 from memory.types import TRUST_NONE, TRUST_TYPED, Label
 from tools import dates, units
 from tools.arguments import ArgumentError, parse
-from tools.calculator import MAX_LENGTH, CalculationError, Calculator
+from tools.calculator import MAX_LENGTH, CalculationError, calculate
 from tools.guard import Guard
 from tools.toolset import Caller, Toolset
 from tools.types import JsonObject, JsonValue, ToolCall, ToolResult, ToolSpec
@@ -78,11 +78,10 @@ class Builtin:
         search: Search,
         embedder: Embedder,
         graph: KnowledgeGraph,
-        calculator: Calculator,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._search, self._embedder, self._graph = search, embedder, graph
-        self._calculator, self._clock = calculator, clock
+        self._clock = clock
         self._tools: dict[str, tuple[ToolSpec, Callable[[Caller, str, JsonObject], Awaitable[ToolResult]]]] = {
             SEARCH.name: (SEARCH, self._search_knowledge),
             ENTITY.name: (ENTITY, self._look_up_entity),
@@ -127,7 +126,7 @@ class Builtin:
 
     async def _calculate(self, caller: Caller, id: str, arguments: JsonObject) -> ToolResult:
         expression = _text(arguments, "expression")
-        value = self._calculator(expression)
+        value = await to_thread.run_sync(calculate, expression)
         label = Label(caller.tenant, f"tool:builtin/{CALCULATE.name}", TRUST_TYPED)
         return ToolResult(id, f"{expression.strip()} = {value}", label, data={"value": value})
 
@@ -149,11 +148,15 @@ class Builtin:
         return ToolResult(id, text, Label(caller.tenant, f"tool:builtin/{DATE.name}", TRUST_TYPED))
 
 
-async def open_builtin(search: Search, embedder: Embedder, graph: KnowledgeGraph) -> Toolset:
-    """The built-in tools behind their guard; reads units and time zones in threads (about a second of one core)."""
-    registry = await to_thread.run_sync(units.load)
-    await to_thread.run_sync(dates.prepare)
-    return Guard(Builtin(search, embedder, graph, Calculator(registry)), "builtin")
+def open_builtin(search: Search, embedder: Embedder, graph: KnowledgeGraph) -> Toolset:
+    """The built-in tools behind their guard."""
+    return Guard(Builtin(search, embedder, graph), "builtin")
+
+
+def warm() -> None:
+    """Reads units and time zones (about a second of one core): call it in a thread once the server is ready."""
+    units.load()
+    dates.prepare()
 
 
 def passage_data(found: Found) -> JsonObject:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import cast
 
-from tools.units import Measure, UnitError, Units
+from tools.units import Measure, UnitError, failures, load
 
 MAX_LENGTH = 300
 """Longest expression, in characters."""
@@ -83,76 +83,76 @@ _MEASURED = re.compile(rf"({_NUMBER})\s*([A-Za-zµΩ_]+)(?!\s*\()(\s*\^\s*-?\d+)
 CONVERSION = re.compile(r"^(.+?)\s+(?:in|to|into|as)\s+([A-Za-zµΩ°_][\w\s/^*°-]*)$", re.IGNORECASE)
 
 
-class Calculator:
-    """Evaluates one expression: numbers, + - * / // % ^, brackets, common functions, units and conversions."""
+def calculate(expression: str) -> str:
+    """The result of an expression as text, for example "8.04672 km" for "5 miles in km".
 
-    def __init__(self, units: Units) -> None:
-        self._units = units
+    Knows numbers, + - * / // % ^, brackets, common functions, units and conversions. Units are loaded on first
+    use, so call it in a thread.
 
-    def __call__(self, expression: str) -> str:
-        """The result as text, for example "8.04672 km" for "5 miles in km".
+    Raises:
+        CalculationError: it is too long, malformed, not defined, too large, or the units do not fit.
+    """
+    text = expression.strip().rstrip("?=. ")
+    if not text:
+        raise CalculationError("there is nothing to calculate")
+    if len(text) > MAX_LENGTH:
+        raise CalculationError(f"the expression is longer than {MAX_LENGTH} characters")
+    text = normalised(text)
+    conversion = CONVERSION.match(text)
+    try:
+        value = _evaluate(conversion[1] if conversion else text)
+        if conversion:
+            target = _evaluate(conversion[2])
+            if isinstance(value, int | float) or isinstance(target, int | float):
+                raise CalculationError("a conversion needs a unit on both sides, for example 5 miles in km")
+            value = load().convert(value, target)
+        return _shown(value)
+    except UnitError as error:
+        raise CalculationError(str(error)) from error
+    except ZeroDivisionError as error:
+        raise CalculationError("division by zero is not defined") from error
+    except OverflowError as error:
+        raise CalculationError("the result is too large") from error
+    except failures() as error:
+        raise CalculationError(str(error)) from error
 
-        Raises:
-            CalculationError: it is too long, malformed, not defined, too large, or the units do not fit.
-        """
-        text = expression.strip().rstrip("?=. ")
-        if not text:
-            raise CalculationError("there is nothing to calculate")
-        if len(text) > MAX_LENGTH:
-            raise CalculationError(f"the expression is longer than {MAX_LENGTH} characters")
-        text = normalised(text)
-        conversion = CONVERSION.match(text)
-        try:
-            value = self._evaluate(conversion[1] if conversion else text)
-            if conversion:
-                target = self._evaluate(conversion[2])
-                if isinstance(value, int | float) or isinstance(target, int | float):
-                    raise CalculationError("a conversion needs a unit on both sides, for example 5 miles in km")
-                value = self._units.convert(value, target)
-            return self._shown(value)
-        except UnitError as error:
-            raise CalculationError(str(error)) from error
-        except ZeroDivisionError as error:
-            raise CalculationError("division by zero is not defined") from error
-        except OverflowError as error:
-            raise CalculationError("the result is too large") from error
-        except self._units.failures as error:
-            raise CalculationError(str(error)) from error
 
-    def _evaluate(self, text: str) -> Value:
-        prepared = _MEASURED.sub(_bracketed, text).replace("^", "**")
-        try:
-            tree = ast.parse(prepared.strip(), mode="eval")
-        except (SyntaxError, MemoryError, RecursionError) as error:
-            raise CalculationError(f'"{text.strip()}" is not an expression I can read') from error
-        return self._value(tree.body, 0)
+def _evaluate(text: str) -> Value:
+    prepared = _MEASURED.sub(_bracketed, text).replace("^", "**")
+    try:
+        tree = ast.parse(prepared.strip(), mode="eval")
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        raise CalculationError(f'"{text.strip()}" is not an expression I can read') from error
+    return _value(tree.body, 0)
 
-    def _value(self, node: ast.expr, depth: int) -> Value:
-        if depth > MAX_DEPTH:
-            raise CalculationError("the expression is nested too deeply")
-        match node:
-            case ast.Constant(value=bool() | str() | bytes() | None):
-                raise CalculationError("only numbers and units can be calculated with")
-            case ast.Constant(value=int() | float() as number):
-                return number
-            case ast.Name(id=name):
-                return _CONSTANTS[name] if name in _CONSTANTS else self._units.unit(name)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self._value(operand, depth + 1)
-            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return self._value(operand, depth + 1)
-            case ast.BinOp(left=left, op=sign, right=right):
-                return _combined(sign, self._value(left, depth + 1), self._value(right, depth + 1))
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                return _called(name, [self._value(argument, depth + 1) for argument in arguments])
-            case _:
-                raise CalculationError("only numbers, units, + - * / ^ %, brackets and common functions are allowed")
 
-    def _shown(self, value: Value) -> str:
-        if isinstance(value, int | float):
-            return _number(value)
-        number, unit = self._units.split(value)
-        return f"{_number(number)} {unit}".strip()
+def _value(node: ast.expr, depth: int) -> Value:
+    if depth > MAX_DEPTH:
+        raise CalculationError("the expression is nested too deeply")
+    match node:
+        case ast.Constant(value=bool() | str() | bytes() | None):
+            raise CalculationError("only numbers and units can be calculated with")
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.Name(id=name):
+            return _CONSTANTS[name] if name in _CONSTANTS else load().unit(name)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand, depth + 1)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _value(operand, depth + 1)
+        case ast.BinOp(left=left, op=sign, right=right):
+            return _combined(sign, _value(left, depth + 1), _value(right, depth + 1))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            return _called(name, [_value(argument, depth + 1) for argument in arguments])
+        case _:
+            raise CalculationError("only numbers, units, + - * / ^ %, brackets and common functions are allowed")
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, int | float):
+        return _number(value)
+    number, unit = load().split(value)
+    return f"{_number(number)} {unit}".strip()
 
 
 def normalised(text: str) -> str:

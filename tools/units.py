@@ -1,9 +1,11 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Quantities with units: the one file that imports pint, inside `load` because it costs most of a second."""
+"""Quantities with units: the one file that imports pint, only when it is wanted because that costs most of a second."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol, cast
 
 
@@ -42,16 +44,15 @@ class _Registry(Protocol):
 
 
 class Units:
-    """The unit registry; made by `load`, used from one thread at a time."""
+    """The unit registry, made by `load`; safe from any thread."""
 
     def __init__(
         self,
         unit: Callable[[str], Measure],
         convert: Callable[[Measure, Measure], Measure],
         split: Callable[[Measure], tuple[float, str]],
-        failures: tuple[type[Exception], ...],
     ) -> None:
-        self._unit, self._convert, self._split, self.failures = unit, convert, split, failures
+        self._unit, self._convert, self._split = unit, convert, split
 
     def unit(self, name: str) -> Measure:
         """One of a unit, for example 1 mile.
@@ -61,7 +62,7 @@ class Units:
         """
         try:
             return self._unit(name)
-        except self.failures as error:
+        except failures() as error:
             raise UnitError(f'"{name}" is not a unit I know') from error
 
     def convert(self, value: Measure, target: Measure) -> Measure:
@@ -72,7 +73,7 @@ class Units:
         """
         try:
             return self._convert(value, target)
-        except self.failures as error:
+        except failures() as error:
             raise UnitError(str(error)) from error
 
     def split(self, value: Measure) -> tuple[float, str]:
@@ -80,8 +81,17 @@ class Units:
         return self._split(value)
 
 
+_lock = threading.Lock()
+
+
 def load() -> Units:
-    """Imports pint and reads its definitions: about 0.9 s of one core, so call it in a thread while opening."""
+    """The registry; the first call imports pint and reads its definitions (0.9 s of one core): make it in a thread."""
+    with _lock:
+        return _load()
+
+
+@cache
+def _load() -> Units:
     import pint
 
     registry = cast(_Registry, pint.UnitRegistry(autoconvert_offset_to_baseunit=True))
@@ -97,4 +107,11 @@ def load() -> Units:
         return quantity.magnitude, f"{quantity.units:~P}"
 
     unit("kilometer")  # the first use fills the registry's caches
-    return Units(unit, convert, split, (pint.PintError, AttributeError, ValueError))
+    return Units(unit, convert, split)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What arithmetic of measures raises when their units do not fit."""
+    import pint
+
+    return (pint.PintError, AttributeError, ValueError)
