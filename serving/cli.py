@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -167,7 +168,8 @@ def serve(
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and leaves with its status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # paths may hold any byte
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # paths may hold any byte
     app(args=_hoisted(list(sys.argv[1:] if argv is None else argv)), prog_name="parley")
     sys.exit(DONE)
 
