@@ -15,7 +15,7 @@ from agents.check import check
 from agents.context import BudgetSpent, RunContext
 from agents.plan import plan
 from agents.remember import remember
-from agents.retrieve import Recalled, evidence, recall, retrieve
+from agents.retrieve import Recalled, evidence, merged, recall, retrieve
 from agents.screen import screen
 from agents.types import Draft, Intent, Note, Plan, Step, Verdict
 from agents.understand import by_rules, understand
@@ -133,23 +133,8 @@ async def remember_turn(state: ChatState, ctx: RunContext) -> ChatState:
 
 def evidence_base(state: ChatState) -> Recalled:
     """What the answer rests on: the plan's look-ups where there are any, else the speculative one."""
-    speculative = state.get("recalled", Recalled())
-    retrieved = state.get("retrieved", [])
-    if not retrieved:
-        return speculative
-    best = {f.passage.id: f for one in reversed(retrieved) for f in reversed(one.found)}
-    order = _by_turns([[f.passage.id for f in one.found] for one in retrieved])
-    return Recalled(
-        found=tuple(best[id] for id in order),
-        memories=speculative.memories,
-        notes=tuple(note for one in retrieved for note in one.notes),
-    )
-
-
-def _by_turns(lists: list[list[str]]) -> list[str]:
-    """The lists' items without repeats, first all firsts, then all seconds, and so on."""
-    longest = max(map(len, lists), default=0)
-    return list(dict.fromkeys(items[i] for i in range(longest) for items in lists if i < len(items)))
+    speculative, retrieved = state.get("recalled", Recalled()), state.get("retrieved", [])
+    return merged(speculative, retrieved) if retrieved else speculative
 
 
 def _intent(state: ChatState) -> Intent:

@@ -1,0 +1,153 @@
+"""The composition root: opens every part once, in the order of the layers, and closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.context import Deps, Limits
+from agents.examples import Examples
+from graphs import chat
+from knowledge.catalog import Catalog
+from knowledge.ingest import Ingest
+from knowledge.open import SCHEMAS as KNOWLEDGE_SCHEMAS
+from knowledge.open import open_knowledge
+from knowledge.parse import Parser
+from knowledge.search import Search
+from knowledge.types import Found, SearchQuery
+from memory import embedded
+from memory.embedding import Embedder
+from memory.minilm import MiniLM, MiniLMWords
+from memory.open import open_memory
+from memory.sqlite import Database, DatabaseUnavailable
+from memory.store import MemoryStore, MemoryUnavailable
+from serving import repository
+from serving.models.open import OpenModel, open_model
+from serving.repository import Repository
+from serving.settings import Settings
+from serving.turns import Principal, Turns
+from tools import builtin
+
+DATABASE = "parley.sqlite"
+SCHEMAS = (embedded.SCHEMA, *KNOWLEDGE_SCHEMAS, repository.SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """All open parts of one process."""
+
+    settings: Settings
+    database: Database
+    embedder: Embedder
+    memory: MemoryStore
+    catalog: Catalog
+    ingest: Ingest
+    repository: Repository
+    deps: Deps
+    turns: Turns
+    model: OpenModel | None
+
+    async def search(self, principal: Principal, query: str, limit: int) -> list[Found]:
+        """The passages that fit a query best, for the search door.
+
+        Raises:
+            MemoryUnavailable: the memory cannot be reached.
+        """
+        vector = (await self.embedder.embed([query]))[0]
+        return await self.deps.search(principal.tenant, SearchQuery(query, vector), limit)
+
+    async def ready(self) -> dict[str, str]:
+        """Part to what is wrong with it, "" when it works: database, embedder, and the model where one is set."""
+        return {
+            "database": await self._database_trouble(),
+            "embedder": await self._embedder_trouble(),
+            **({} if self.model is None else {"model": await self.model.server.reachable() or ""}),
+        }
+
+    async def _database_trouble(self) -> str:
+        try:
+            await self.database.write(_touch)
+        except DatabaseUnavailable as error:
+            return str(error)
+        return ""
+
+    async def _embedder_trouble(self) -> str:
+        try:
+            await self.embedder.embed(["ready"])
+        except MemoryUnavailable as error:
+            return str(error)
+        return ""
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
+    """Opens everything that the settings name. The data folder must exist.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be opened; the text says why.
+        MemoryUnavailable: the embedder's weights are missing.
+        ValueError: the data was made with another embedder.
+    """
+    async with AsyncExitStack() as stack:
+        data = Path(settings.data_dir)
+        embedder, words, database = await asyncio.gather(
+            asyncio.to_thread(MiniLM), asyncio.to_thread(MiniLMWords), Database.open(data / DATABASE, SCHEMAS)
+        )
+        stack.push_async_callback(database.close)
+        memory = await open_memory("", database, embedder)
+        knowledge = open_knowledge(database)
+        parser = Parser(seconds=settings.parse_seconds, memory_mb=settings.parse_memory_mb)
+        stack.push_async_callback(parser.close)
+        search = Search(memory, knowledge.graph, knowledge.catalog)
+        model = await _model(settings, stack)
+        deps = Deps(
+            memory=memory,
+            embedder=embedder,
+            words=words,
+            graph=knowledge.graph,
+            catalog=knowledge.catalog,
+            search=search,
+            tools=builtin.open_builtin(search, embedder, knowledge.graph),
+            examples=await Examples.open(embedder, data / "cache"),
+            model=None if model is None else model.model,
+            first_token_seconds=settings.first_token_seconds,
+        )
+        rows = Repository(database)
+        await rows.interrupt_stale_runs()
+        turns = Turns(deps, chat.build(), rows, _limits(settings))
+        stack.push_async_callback(turns.close)
+        ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
+        yield Runtime(
+            settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model
+        )  # fmt: skip
+
+
+def warm() -> None:
+    """Reads what only some turns need (units, time zones); a server calls it in a thread once it listens."""
+    builtin.warm()
+
+
+async def _model(settings: Settings, stack: AsyncExitStack) -> OpenModel | None:
+    if not settings.model_url:
+        return None
+    model = await open_model(
+        settings.model_url,
+        settings.model,
+        settings.model_key,
+        settings.model_window,
+        first_token_seconds=settings.first_token_seconds,
+    )
+    stack.push_async_callback(model.server.close)
+    return model
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        seconds=settings.turn_seconds,
+        model_calls=settings.turn_model_calls,
+        tool_calls=settings.turn_tool_calls,
+        tokens=settings.turn_tokens,
+    )
