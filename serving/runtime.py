@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Runtime:
 
     async def _database_trouble(self) -> str:
         try:
-            await self.database.write(_touch)
+            await self.database.write(_look)
         except DatabaseUnavailable as error:
             return str(error)
         return ""
@@ -123,6 +124,11 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         yield Runtime(
             settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model
         )  # fmt: skip
+
+
+def _look(connection: sqlite3.Connection) -> None:
+    """Takes the write lock and reads: fails when the file has gone, is locked for long or cannot be written."""
+    connection.execute("SELECT count(*) FROM runs").fetchone()
 
 
 def warm() -> None:
