@@ -24,6 +24,10 @@ class SettingsError(Exception):
     """One or more settings are wrong; the text names each, with what is allowed and where it came from."""
 
 
+class DataFolderUnusable(Exception):
+    """The data folder cannot be made or written to; the text says what helps."""
+
+
 class Allowed(str):
     """What a setting may be, in words; the text that an error shows."""
 
@@ -237,7 +241,7 @@ def open_data_dir(settings: Settings) -> Path:
     """Makes the data folder on first use, readable by its owner only.
 
     Raises:
-        SettingsError: it cannot be made, or not written to.
+        DataFolderUnusable: it cannot be made, or not written to.
     """
     folder = settings.data_dir
     probe = folder / ".writable"
@@ -246,8 +250,8 @@ def open_data_dir(settings: Settings) -> Path:
         probe.touch(mode=0o600)
         probe.unlink(missing_ok=True)
     except OSError as error:
-        raise SettingsError(
-            f"data_dir: {folder} cannot be written to ({error.strerror}); "
+        raise DataFolderUnusable(
+            f"the data folder {folder} cannot be written to ({error.strerror}); "
             "make it writable, or name another folder with --data-dir or PARLEY_DATA_DIR"
         ) from error
     return folder

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from agents.types import Draft
-from knowledge.graph import GraphUnavailable
-from memory.store import MemoryUnavailable
 from serving.commands.ask import Asked, show_sources, turn, user_message
-from serving.commands.shell import DONE, CommandFailed, Shell, console, say
+from serving.commands.shell import DONE, CommandFailed, Shell, console, opened, say
 from serving.records import Thread
-from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from serving.turns import Principal, ThreadBusy, TurnRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from serving.runtime import Runtime
 
 HELP = """\
 /new        start another conversation
@@ -41,11 +40,8 @@ TITLE = 80
 def chat(shell: Shell, thread: str) -> int:
     """Talks until the input ends; the conversation is kept in the data folder."""
     settings = shell.settings().settings
-    try:
-        with start_blocking_portal() as portal, portal.wrap_async_context_manager(open_runtime(settings)) as runtime:
-            _Chat(portal, runtime, console()).talk(settings, thread)
-    except (MemoryUnavailable, GraphUnavailable) as error:
-        raise CommandFailed(str(error)) from error
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened(settings)) as runtime:
+        _Chat(portal, runtime, console()).talk(settings, thread)
     return DONE
 
 
@@ -67,7 +63,7 @@ class _Chat:
         if thread:
             self._open(self._found(thread))
         if sys.stdin.isatty():
-            model = self.runtime.model.name if self.runtime.model is not None else "no model: answers are quotes"
+            model = self.runtime.model.model.name if self.runtime.model is not None else "no model: answers are quotes"
             self.out.print(f"Parley ({model}). /help shows the commands, Ctrl-D ends.", style="dim")
         with _line_editing(settings.data_dir / "chat_history"):
             while (line := _read_line()) is not None:

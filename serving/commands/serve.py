@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
-from serving.commands.shell import DONE, CommandFailed, Shell, say
+from serving.commands.shell import DONE, CommandFailed, Shell, opened, say
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,35 +76,36 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to answer, then greets."""
+        from serving.runtime import warm
+
         await super().startup(sockets)
         sys.stdout.write(self._greeting)
         sys.stdout.flush()
+        self._warming = asyncio.create_task(asyncio.to_thread(warm))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Lets answers under way end, then stops."""
+        await super().shutdown(sockets)
+        await self._warming
 
 
 async def _serve(settings: Settings, listener: socket.socket, first: list[str]) -> int:
-    from knowledge.graph import GraphUnavailable
-    from memory.store import MemoryUnavailable
     from serving.api import create_app
-    from serving.runtime import open_runtime
 
-    try:
-        async with open_runtime(settings) as runtime:
-            if first:
-                await _take_in(runtime, first)
-            config = uvicorn.Config(
-                create_app(runtime),
-                http="httptools",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-            server = _Server(config, _greeting(settings, listener))
-            await server.serve([listener])
-    except (MemoryUnavailable, GraphUnavailable) as error:
-        raise CommandFailed(str(error)) from error
+    async with opened(settings) as runtime:
+        if first:
+            await _take_in(runtime, first)
+        config = uvicorn.Config(
+            create_app(runtime),
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        await _Server(config, _greeting(settings, listener)).serve([listener])
     return DONE
 
 

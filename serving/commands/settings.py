@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving.commands.shell import DONE, Shell, console, say, write_json
-from serving.settings import PREFIX, load
+from serving.settings import PREFIX, Loaded, load
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def show_settings(shell: Shell) -> int:
@@ -15,19 +19,23 @@ def show_settings(shell: Shell) -> int:
     for warning in loaded.warnings:
         say(f"warning: {warning}")
     if shell.json:
-        fields = ("name", "meaning", "value", "origin", "allowed")
-        write_json({"settings": [dict(zip(fields, line, strict=True)) for line in loaded.shown()]})
+        write_json({"settings": [line._asdict() for line in loaded.shown()]})
         return DONE
+    out = console()
+    show_table(out, loaded)
+    out.print(
+        f"\nSet one by a flag (--set NAME=VALUE), the environment ({PREFIX}NAME), or a line in .env or parley.toml "
+        "of the working folder or the data folder."
+    )
+    return DONE
+
+
+def show_table(out: Console, loaded: Loaded) -> None:
+    """The settings as a table."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table("setting", "value", "from", "meaning", box=None, pad_edge=False)
     for line in loaded.shown():
         table.add_row(*(Text(cell) for cell in (line.name, line.value or "none", line.origin, line.meaning)))
-    out = console()
     out.print(table)
-    out.print(
-        f"\nSet one by a flag (--set NAME=VALUE), the environment ({PREFIX}NAME), or a line in .env or parley.toml "
-        "of the working folder or the data folder."
-    )
-    return DONE

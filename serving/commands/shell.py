@@ -7,20 +7,21 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.logs import log_to
-from serving.settings import Loaded, SettingsError, load, open_data_dir
+from serving.settings import DataFolderUnusable, Loaded, Settings, SettingsError, load, open_data_dir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from serving.runtime import Runtime
 
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USE = 0, 1, 2
 
 
 class CommandFailed(Exception):
@@ -41,16 +42,18 @@ class Shell:
         """Reads the settings, makes the data folder, opens the log there and prints what looked wrong.
 
         Raises:
-            SettingsError: a value is wrong, or the data folder cannot be used.
+            SettingsError: a value is wrong.
+            CommandFailed: the data folder cannot be used.
         """
         loaded = load(self.flags, os.environ, Path.cwd())
         for warning in loaded.warnings:
             say(f"warning: {warning}")
-        folder = open_data_dir(loaded.settings)
         try:
-            log_to(folder)
+            log_to(open_data_dir(loaded.settings))
+        except DataFolderUnusable as error:
+            raise CommandFailed(str(error)) from error
         except OSError as error:
-            raise SettingsError(f"data_dir: the log in {folder} cannot be written ({error.strerror})") from error
+            raise CommandFailed(f"the log {error.filename} cannot be written: {error.strerror}") from error
         return loaded
 
     def run(self, work: Callable[[Runtime], Awaitable[int]]) -> int:
@@ -63,15 +66,27 @@ class Shell:
 
     async def _with_runtime(self, work: Callable[[Runtime], Awaitable[int]]) -> int:
         settings = self.settings().settings
-        from knowledge.graph import GraphUnavailable
-        from memory.store import MemoryUnavailable
-        from serving.runtime import open_runtime
+        async with opened(settings) as runtime:
+            return await work(runtime)
 
-        try:
-            async with open_runtime(settings) as runtime:
-                return await work(runtime)
-        except (MemoryUnavailable, GraphUnavailable) as error:
-            raise CommandFailed(str(error)) from error
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Runtime, None]:
+    """The runtime; a part that cannot be reached, then or later, is a CommandFailed that says what to do."""
+    from knowledge.graph import GraphUnavailable
+    from memory.sqlite_errors import DatabaseUnavailable
+    from memory.store import MemoryUnavailable
+    from serving.runtime import open_runtime
+
+    try:
+        async with AsyncExitStack() as stack:
+            try:
+                runtime = await stack.enter_async_context(open_runtime(settings))
+            except ValueError as error:  # the data was made with another embedder
+                raise CommandFailed(str(error)) from error
+            yield runtime
+    except (DatabaseUnavailable, MemoryUnavailable, GraphUnavailable) as error:
+        raise CommandFailed(str(error)) from error
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -99,7 +114,7 @@ def log_bug(shell: Shell, error: Exception) -> str:
     """Writes a bug's traceback to the log; returns where that is, "" when there is none."""
     try:
         file = log_to(open_data_dir(load(shell.flags, os.environ, Path.cwd()).settings))
-    except (SettingsError, OSError):
+    except (SettingsError, DataFolderUnusable, OSError):
         return ""
     logging.getLogger("serving.cli").error("bug", exc_info=error)
     return str(file)

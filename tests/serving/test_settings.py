@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import NAMES, Loaded, Settings, SettingsError, load, open_data_dir
+from serving.settings import NAMES, DataFolderUnusable, Loaded, Settings, SettingsError, load, open_data_dir
 
 
 @pytest.fixture
@@ -168,5 +168,5 @@ def test_the_data_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match=r"data_dir: .*file.* cannot be written to .*PARLEY_DATA_DIR"):
+    with pytest.raises(DataFolderUnusable, match=r"data folder .*file.* cannot be written to .*PARLEY_DATA_DIR"):
         open_data_dir(Settings(data_dir=tmp_path / "file" / "data"))
