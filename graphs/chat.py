@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """The chat graph and its engine: one run in a task of its own, its events through one bounded channel."""
 
 from __future__ import annotations

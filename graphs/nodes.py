@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """The nodes of the chat graph: each moves values between the state and one agent, and says when it starts and ends."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Protocol
 
 import anyio
 from langgraph.runtime import Runtime
@@ -147,7 +149,15 @@ def _draft(state: ChatState) -> Draft:
     return draft
 
 
-def announced(step: str, node: Node) -> Callable[[ChatState, Runtime[Run]], Awaitable[ChatState]]:
+class GraphNode(Protocol):
+    """A node as LangGraph calls it: by these names."""
+
+    async def __call__(self, state: ChatState, runtime: Runtime[Run]) -> ChatState:
+        """Runs the node."""
+        ...
+
+
+def announced(step: str, node: Node) -> GraphNode:
     """A graph node that reports its start and its end and hands the agent its context."""
 
     async def run_node(state: ChatState, runtime: Runtime[Run]) -> ChatState:

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Every arrow of the chat graph, as a pure function of the state."""
 
 from __future__ import annotations
