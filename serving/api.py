@@ -1,0 +1,97 @@
+"""The HTTP application: all wires over one runtime, one description, one way to fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Lifespan
+
+from serving.docs_page import docs_page
+from serving.errors import handle_errors
+from serving.runtime import Runtime, open_runtime
+from serving.settings import Settings
+from serving.wires.describe import Problem
+from serving.wires.health import health_routes
+from serving.wires.openai_chat import openai_routes
+from serving.wires.openai_request import ChatRequest
+from serving.wires.search import SearchRequest, search_routes
+
+DESCRIPTION = """Chat over your own documents: streamed, cited answers, with or without a language model.
+
+Any OpenAI client works with `base_url` set to `/v1` of this address, the model `parley` and any key."""
+
+BODIES: tuple[type[BaseModel], ...] = (ChatRequest, SearchRequest, Problem)
+"""Models that routes name by reference, since they read their bodies themselves."""
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """The application over open parts; whoever opened them closes them."""
+    app = _empty()
+    _add_wires(app, runtime)
+    return app
+
+
+def create_standalone(settings: Settings) -> FastAPI:
+    """The application that opens its own parts when the server starts, and closes them when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with open_runtime(settings) as runtime:
+            _add_wires(app, runtime)
+            yield
+
+    return _empty(lifespan)
+
+
+def _empty(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    app = FastAPI(
+        title="Parley",
+        version=version("parley"),
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    handle_errors(app)
+    return app
+
+
+def _add_wires(app: FastAPI, runtime: Runtime) -> None:
+    for router in (openai_routes(runtime), search_routes(runtime), health_routes(runtime)):
+        app.include_router(router)
+
+    def describe() -> dict[str, object]:
+        if not app.openapi_schema:
+            app.openapi_schema = _description(app)
+        return app.openapi_schema
+
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(docs_page(orjson.loads(orjson.dumps(app.openapi()))))
+
+    async def root(_: Request) -> Response:
+        return RedirectResponse("/docs")
+
+    app.openapi = describe
+    app.add_route("/docs", docs)
+    app.add_route("/", root)
+
+
+def _description(app: FastAPI) -> dict[str, object]:
+    description = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )  # fmt: skip
+    _, bodies = models_json_schema(
+        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
+    )
+    description["components"]["schemas"] |= bodies["$defs"]
+    return description

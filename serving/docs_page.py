@@ -1,0 +1,91 @@
+"""The API's description as one HTML page: no script, nothing loaded from anywhere, so it works offline."""
+
+from __future__ import annotations
+
+from html import escape
+
+import orjson
+
+from tools.types import JsonObject, JsonValue
+
+STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+code, pre { font: .85rem/1.4 ui-monospace, monospace }
+pre { overflow: auto; padding: .6rem .8rem; border-radius: .4rem; background: #8882 }
+h2 { margin-top: 2.5rem; border-top: 1px solid #8884; padding-top: 1rem }
+h2 b { display: inline-block; min-width: 4rem; text-transform: uppercase; font-size: .8em }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
+details { margin: .4rem 0 } summary { cursor: pointer }
+"""
+
+
+def docs_page(description: JsonObject) -> str:
+    """The page for an OpenAPI description."""
+    info = _object(description.get("info"))
+    parts = [f"<h1>{_text(info, 'title')} {_text(info, 'version')}</h1>{_paragraphs(_text(info, 'description'))}"]
+    parts.append('<p>For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1)</p>')
+    for path, methods in _object(description.get("paths")).items():
+        parts += [_operation(path, method, _object(what)) for method, what in _object(methods).items()]
+    parts.append("<h2>Shapes</h2>")
+    for name, schema in _object(_object(description.get("components")).get("schemas")).items():
+        meaning = _text(_object(schema), "description")
+        inside = f"<p>{meaning}</p>{_json(schema)}"
+        parts.append(f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>{inside}</details>')
+    title = _text(info, "title")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: the API</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style><body>{"".join(parts)}</body></html>'
+    )
+
+
+def _operation(path: str, method: str, what: JsonObject) -> str:
+    html = f"<h2><b>{escape(method)}</b> <code>{escape(path)}</code></h2>"
+    html += f"<p><strong>{_text(what, 'summary')}.</strong></p>{_paragraphs(_text(what, 'description'))}"
+    body = _object(what.get("requestBody"))
+    for kind, content in _object(body.get("content")).items():
+        html += f"<h3>Request</h3><p><code>{escape(kind)}</code>: {_shape(_object(content))}</p>"
+        html += _examples(_object(content))
+    html += "<h3>Responses</h3><table>"
+    for status, response in _object(what.get("responses")).items():
+        shapes = _object(_object(response).get("content")).items()
+        told = "".join(
+            f"<div><code>{escape(kind)}</code> {_shape(_object(content))}{_examples(_object(content))}</div>"
+            for kind, content in shapes
+        )
+        html += f"<tr><th>{escape(status)}</th><td>{_text(_object(response), 'description')}{told}</td></tr>"
+    return html + "</table>"
+
+
+def _shape(content: JsonObject) -> str:
+    schema = _object(content.get("schema"))
+    name = _text(schema, "$ref").rpartition("/")[2]
+    return f'<a href="#{name}">{name}</a>' if name else _text(schema, "type")
+
+
+def _examples(content: JsonObject) -> str:
+    examples = {name: _object(example).get("value") for name, example in _object(content.get("examples")).items()}
+    if "example" in content:
+        examples["example"] = content["example"]
+    return "".join(
+        f"<details><summary>{escape(name)}</summary>{_json(value)}</details>" for name, value in examples.items()
+    )
+
+
+def _json(value: JsonValue) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return f"<pre>{escape(text)}</pre>"
+
+
+def _paragraphs(text: str) -> str:
+    return "".join(f"<p>{paragraph}</p>" for paragraph in text.split("\n\n") if paragraph)
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: JsonObject, key: str) -> str:
+    """A text of the description, safe to stand in the page."""
+    text = value.get(key)
+    return escape(text) if isinstance(text, str) else ""

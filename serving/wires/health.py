@@ -1,0 +1,56 @@
+"""Is it there, and does it work: for supervisors, load balancers and people."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from serving.runtime import Runtime
+from serving.wires.describe import PROBLEMS
+
+OPTIONAL = frozenset({"model"})
+"""Parts without which Parley still answers."""
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Readiness(BaseModel):
+    """Whether it can serve, and what is wrong with each part; an empty text means nothing."""
+
+    status: str = Field(examples=["ready"], description='"ready", "degraded" (works without the part) or "not ready".')
+    parts: dict[str, str] = Field(examples=[{"database": "", "embedder": ""}])
+
+
+def health_routes(runtime: Runtime) -> APIRouter:
+    """`/healthz` and `/readyz`."""
+    router = APIRouter(tags=["Health"])
+
+    @router.get("/healthz", summary="Is the process alive", responses={200: {"model": Health}})
+    async def healthz() -> Response:
+        """Asks nothing else."""
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    @router.get(
+        "/readyz",
+        summary="Can it serve",
+        responses={
+            200: {"model": Readiness, "description": "It can; a model that is down is named in the body."},
+            503: {"model": Readiness, "description": "The data folder or the embedder does not work."},
+            500: PROBLEMS[500],
+        },
+    )
+    async def readyz() -> Response:
+        """Tries the database and the embedder, and asks the model's server."""
+        parts = await runtime.ready()
+        wrong = {part for part, trouble in parts.items() if trouble}
+        status = "ready" if not wrong else "degraded" if wrong <= OPTIONAL else "not ready"
+        body = orjson.dumps({"status": status, "parts": parts})
+        return Response(body, 200 if wrong <= OPTIONAL else 503, media_type="application/json")
+
+    return router
