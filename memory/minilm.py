@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import onnxruntime
@@ -97,8 +97,8 @@ class MiniLM:
         for row, found in enumerate(pieces):
             ids[row, : len(found)] = found
             mask[row, : len(found)] = 1
-        outputs: Sequence[object] = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
-        return np.asarray(outputs[0], np.float32)
+        outputs = cast(list[Vectors], self._session.run(None, {"input_ids": ids, "attention_mask": mask}))
+        return outputs[0]
 
 
 class MiniLMWords:
@@ -154,7 +154,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 def _session(weights: Weights, threads: int) -> onnxruntime.InferenceSession:
     graph = _GRAPH.read_bytes()
-    options: _SessionOptions = onnxruntime.SessionOptions()
+    options = cast(_SessionOptions, onnxruntime.SessionOptions())
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

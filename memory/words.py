@@ -38,7 +38,10 @@ _stems = _Stems()
 
 def tokens(text: str) -> list[str]:
     """The words of a text, lower case, a trailing 's dropped; signs between words are lost."""
-    return [_POSSESSIVE.sub("", word) for word in _WORD.findall(text.lower())]
+    words: list[str] = _WORD.findall(text.lower())
+    if "'" in text or "’" in text:
+        return [_POSSESSIVE.sub("", word) for word in words]
+    return words
 
 
 @lru_cache(maxsize=100_000)
@@ -50,3 +53,20 @@ def stem(word: str) -> str:
 def content_words(text: str) -> list[str]:
     """The tokens of a text that are no stop words, in order, repeated as they are."""
     return [word for word in tokens(text) if word not in STOP_WORDS]
+
+
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_IDENTIFIER = re.compile(r"[a-z0-9][A-Z]|[^_]_+[^_]")
+_LONGEST = 64
+
+
+def index_terms(text: str) -> list[str]:
+    """What a word index keeps of a text: the stems of its content words, repeated as they are; an identifier
+    (a_b, camelCase) as a whole and in its parts. Words longer than 64 characters are cut."""
+    found: list[str] = []
+    for word in _WORD.findall(text):
+        parts = [_POSSESSIVE.sub("", word[:_LONGEST].lower())]
+        if _IDENTIFIER.search(word[:_LONGEST]):
+            parts += [part.lower() for part in _PART.findall(word[:_LONGEST]) if len(part) > 1]
+        found += [stem(part) for part in parts if part not in STOP_WORDS]
+    return found
