@@ -9,7 +9,12 @@ from knowledge.types import Document
 
 
 class Catalog(Protocol):
-    """Documents by id and by path; raises GraphUnavailable when the backend is gone."""
+    """Documents by id and by path; every method raises GraphUnavailable when the backend is gone."""
+
+    async def begin(self, tenant: str, path: str, id: str) -> None:
+        """Notes that a document is about to be stored, so that what a killed ingestion left can be found;
+        `put` and `remove` end it."""
+        ...
 
     async def put(self, document: Document) -> None:
         """Adds or replaces the row of (tenant, path)."""
@@ -29,4 +34,8 @@ class Catalog(Protocol):
 
     async def below(self, tenant: str, folder: str) -> list[Document]:
         """All documents whose path lies below the folder (on a path boundary), by path; "" means all."""
+        ...
+
+    async def begun(self, tenant: str, folder: str) -> dict[str, str]:
+        """Path to id of the documents below the folder that were begun and neither put nor removed since."""
         ...

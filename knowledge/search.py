@@ -2,12 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from knowledge.catalog import Catalog
+from knowledge.graph import KnowledgeGraph
+from knowledge.sentences import load
+from knowledge.steps import Hop, Hybrid, Ranking, Records, SentenceTerm, Step, TitleLink
 from knowledge.types import Found, SearchQuery
+from memory.store import MemoryStore
+
+
+def _say_nothing(text: str) -> None:
+    del text
 
 
 class Search:
-    """The retrieval pipeline (RETRIEVAL section 3), as steps."""
+    """The retrieval pipeline (RETRIEVAL section 3), as steps that each add a part to a candidate's score."""
 
-    async def __call__(self, tenant: str, query: SearchQuery, limit: int) -> list[Found]:
-        """The best passages of a tenant's documents, best first."""
-        raise NotImplementedError
+    def __init__(
+        self,
+        memory: MemoryStore,
+        graph: KnowledgeGraph,
+        catalog: Catalog,
+        *,
+        sentences: bool = True,
+        further: Sequence[Step] = (),
+    ) -> None:
+        """`sentences`: rank by a passage's best sentence too; `further` steps run last, for example a re-ranker."""
+        self._catalog = catalog
+        self._records = Records(memory)
+        self._steps: list[Step] = [Hybrid(memory), TitleLink(memory, graph), Hop(memory, graph)]
+        if sentences:
+            self._steps.append(SentenceTerm(self._records))
+        self._steps.extend(further)
+
+    async def __call__(
+        self, tenant: str, query: SearchQuery, limit: int, *, note: Callable[[str], None] = _say_nothing
+    ) -> list[Found]:
+        """The best passages of a tenant's documents, best first; the parts of each score add up to it.
+
+        `note` is told, in words, when the answer is worse than usual because the graph is gone.
+
+        Raises:
+            MemoryUnavailable: nothing can be found now.
+            GraphUnavailable: the catalog of documents is gone.
+        """
+        ranking = Ranking(tenant, query, note)
+        for step in self._steps:
+            await step(ranking)
+        found: list[Found] = []
+        order = ranking.best()
+        for start in range(0, len(order), max(limit, 1)):
+            if len(found) >= limit:
+                break
+            found.extend(await self._show(ranking, order[start : start + limit]))
+        return found[:limit]
+
+    async def _show(self, ranking: Ranking, passages: Sequence[str]) -> list[Found]:
+        """The passages with their documents; those that are being removed right now are left out."""
+        records = await self._records.get(ranking.tenant, passages)
+        sources = sorted({record.source for record in records.values()})
+        documents = await self._catalog.get(ranking.tenant, sources)
+        return [
+            Found(
+                document=documents[record.source],
+                passage=load(record.payload),
+                score=ranking.score(passage),
+                parts=ranking.parts[passage],
+                label=record.label,
+                vectors=record.parts,
+                via=ranking.via.get(passage, ""),
+            )
+            for passage in passages
+            if (record := records.get(passage)) is not None and record.source in documents
+        ]

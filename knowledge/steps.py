@@ -1,0 +1,249 @@
+"""The steps of the retrieval pipeline (RETRIEVAL section 3, EXTRACTIVE section 2); each one changes a Ranking."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from knowledge.entities import match, question_spans
+from knowledge.graph import GraphUnavailable, KnowledgeGraph
+from knowledge.types import SearchQuery
+from memory.store import MemoryStore
+from memory.types import Hit, Query, Record, Scope, Score
+
+DENSE, WORDS = 0.6, 0.4
+OWN, HISTORY = 0.6, 0.4
+LINK, HOP, SENTENCE = 1.0, 0.8, 0.4
+BEST = 200
+"""Hits of each side that min and max are taken over."""
+SEEDS = 6
+SENTENCE_CANDIDATES = 30
+_UNSEEN = 32
+"""Passages of one surface outside the best hits that are scored; only the first places count for much."""
+
+
+def passages_of(tenant: str) -> Scope:
+    """Where the passages of a tenant's documents lie."""
+    return Scope(tenant, "passages")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Brings one query's raw scores to 0..1, by min and max over the best of each side."""
+
+    dense: tuple[float, float]
+    words: tuple[float, float]
+
+    @classmethod
+    def of(cls, hits: Sequence[Hit]) -> Scale:
+        """The scale of what `MemoryStore.search` found."""
+        dense = sorted((hit.score.dense for hit in hits), reverse=True)[:BEST]
+        words = sorted((hit.score.words for hit in hits), reverse=True)[:BEST]
+        return cls(
+            (min(dense, default=0.0), max(dense, default=0.0)), (min(words, default=0.0), max(words, default=0.0))
+        )
+
+    def apply(self, score: Score) -> tuple[float, float]:
+        """Dense and words, each 0..1."""
+        return _between(score.dense, self.dense), _between(score.words, self.words)
+
+
+def _between(value: float, limits: tuple[float, float]) -> float:
+    low, high = limits
+    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else float(value >= high > 0)
+
+
+@dataclass(slots=True)
+class Asked:
+    """One query to the memory, its scale, and the raw scores known so far."""
+
+    query: Query
+    scale: Scale
+    scores: dict[str, Score]
+
+
+@dataclass(slots=True)
+class Ranking:
+    """What the steps work on: the candidates and how their scores came about."""
+
+    tenant: str
+    query: SearchQuery
+    note: Callable[[str], None]
+    """Told in words when a step could not do its work."""
+    asked: list[Asked] = field(default_factory=list[Asked])
+    """The question, then the conversation before it, if any."""
+    parts: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    """By passage id: the weighted parts whose sum is its score."""
+    linked: set[str] = field(default_factory=set[str])
+    """Passages whose title the question names."""
+    via: dict[str, str] = field(default_factory=dict[str, str])
+
+    def score(self, passage: str) -> float:
+        """The sum of a candidate's parts."""
+        return sum(self.parts[passage].values())
+
+    def best(self, count: int | None = None) -> list[str]:
+        """The candidates, best first; equal ones by id, so that the order is always the same."""
+        return sorted(self.parts, key=lambda passage: (-self.score(passage), passage))[:count]
+
+    def fuse(self, passages: Iterable[str]) -> None:
+        """Gives each passage its hybrid parts, from the raw scores known."""
+        for passage in passages:
+            dense = words = 0.0
+            for weight, asked in zip(self._weights(), self.asked, strict=True):
+                score = asked.scores.get(passage)
+                if score is not None:
+                    own_dense, own_words = asked.scale.apply(score)
+                    dense += weight * own_dense
+                    words += weight * own_words
+            self.parts[passage] = {"dense": DENSE * dense, "words": WORDS * words}
+
+    def _weights(self) -> tuple[float, ...]:
+        return (1.0,) if len(self.asked) == 1 else (OWN, HISTORY)
+
+
+Step = Callable[[Ranking], Awaitable[None]]
+
+
+class Hybrid:
+    """Words and meaning, fused by score; in a conversation with what was said before."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self._memory = memory
+
+    async def __call__(self, ranking: Ranking) -> None:
+        """Finds the first candidates."""
+        query = ranking.query
+        queries = [Query(query.text, query.vector)]
+        if query.history_vector is not None:
+            queries.append(Query(f"{query.history}\n{query.text}", query.history_vector))
+        scope = passages_of(ranking.tenant)
+        for each in queries:
+            hits = await self._memory.search(scope, each, BEST)
+            ranking.asked.append(Asked(each, Scale.of(hits), {hit.id: hit.score for hit in hits}))
+        known = {passage for asked in ranking.asked for passage in asked.scores}
+        await score(self._memory, ranking, sorted(known))
+
+
+async def score(memory: MemoryStore, ranking: Ranking, passages: Sequence[str]) -> None:
+    """Makes candidates of the visible ones among the passages, with their hybrid parts."""
+    scope = passages_of(ranking.tenant)
+    for asked in ranking.asked:
+        missing = [passage for passage in passages if passage not in asked.scores]
+        if missing:
+            asked.scores.update(await memory.scores(scope, asked.query, missing))
+    own = ranking.asked[0].scores
+    ranking.fuse(passage for passage in passages if passage in own and passage not in ranking.parts)
+
+
+def _unseen(ranking: Ranking, targets: Iterable[str]) -> list[str]:
+    return [passage for passage in targets if passage not in ranking.parts][:_UNSEEN]
+
+
+class TitleLink:
+    """Passages whose title the question names."""
+
+    def __init__(self, memory: MemoryStore, graph: KnowledgeGraph) -> None:
+        self._memory, self._graph = memory, graph
+
+    async def __call__(self, ranking: Ranking) -> None:
+        """Adds the part "link": w / (1 + place), .8 of it for a single word."""
+        candidates = question_spans(ranking.query.text)
+        if not candidates:
+            return
+        try:
+            titles = await self._graph.titles(ranking.tenant, sorted({span.text for span in candidates}))
+        except GraphUnavailable as error:
+            ranking.note(f"Titles were not looked up: {error}")
+            return
+        found = {span.text: titles[span.text] for span in match(candidates, titles)}
+        unseen = [passage for targets in found.values() for passage in _unseen(ranking, (t.passage for t in targets))]
+        await score(self._memory, ranking, unseen)
+        links: dict[str, float] = {}
+        for surface, targets in found.items():
+            weights = {target.passage: target.weight for target in targets if target.passage in ranking.parts}
+            for place, passage in enumerate(sorted(weights, key=lambda each: (-ranking.score(each), each))):
+                link = weights[passage] / (1 + place) * (1.0 if " " in surface else 0.8)
+                links[passage] = max(links.get(passage, 0.0), link)
+        for passage, link in links.items():
+            ranking.parts[passage]["link"] = LINK * link
+        ranking.linked.update(links)
+
+
+class Hop:
+    """What the best passages mention by title."""
+
+    def __init__(self, memory: MemoryStore, graph: KnowledgeGraph) -> None:
+        self._memory, self._graph = memory, graph
+
+    async def __call__(self, ranking: Ranking) -> None:
+        """Adds the part "hop" and where it came from."""
+        seeds = ranking.best(SEEDS)
+        try:
+            mentions = await self._graph.mentions(ranking.tenant, seeds)
+        except GraphUnavailable as error:
+            ranking.note(f"Mentions were not followed: {error}")
+            return
+        groups = [(seed, mention) for seed in seeds for mention in mentions.get(seed, ())]
+        unseen = {passage for _, group in groups for passage in _unseen(ranking, (t.passage for t in group.targets))}
+        await score(self._memory, ranking, sorted(unseen))
+        points = {passage: ranking.score(passage) for passage in ranking.parts}
+        hops: dict[str, float] = {}
+        for seed, group in groups:
+            strength = points[seed] * (1.0 if seed in ranking.linked else 0.5)
+            weights = {target.passage: target.weight for target in group.targets if target.passage in points}
+            for place, passage in enumerate(sorted(weights, key=lambda each: (-points[each], each))):
+                hop = strength * group.weight * weights[passage] / (1 + place)
+                if hop > hops.get(passage, 0.0):
+                    hops[passage] = hop
+                    ranking.via[passage] = seed
+        for passage, hop in hops.items():
+            ranking.parts[passage]["hop"] = HOP * hop
+
+
+class Records:
+    """Records of visible passages, the last used ones kept: the text behind a passage id never changes."""
+
+    def __init__(self, memory: MemoryStore, *, keep: int = 1000) -> None:
+        self._memory, self._keep = memory, keep
+        self._kept: OrderedDict[tuple[str, str], Record] = OrderedDict()
+
+    async def get(self, tenant: str, passages: Sequence[str]) -> dict[str, Record]:
+        """By id; those that are no longer visible may be left out."""
+        found: dict[str, Record] = {}
+        for passage in passages:
+            record = self._kept.get((tenant, passage))
+            if record is not None:
+                found[passage] = record
+        missing = [passage for passage in passages if passage not in found]
+        if missing:
+            found.update((record.id, record) for record in await self._memory.get(passages_of(tenant), missing))
+        for passage, record in found.items():
+            self._kept[tenant, passage] = record
+            self._kept.move_to_end((tenant, passage))
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
+        return found
+
+
+class SentenceTerm:
+    """How well the best single sentence of a passage fits the question."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def __call__(self, ranking: Ranking) -> None:
+        """Adds the part "sentence" to the best candidates."""
+        found = await self._records.get(ranking.tenant, ranking.best(SENTENCE_CANDIDATES))
+        cosines = {
+            passage: float(np.max((record.parts.rows @ ranking.query.vector) * record.parts.scales))
+            for passage, record in found.items()
+            if record.parts is not None and len(record.parts.rows)
+        }
+        if cosines:
+            limits = (min(cosines.values()), max(cosines.values()))
+            for passage, cosine in cosines.items():
+                ranking.parts[passage]["sentence"] = SENTENCE * _between(cosine, limits)
