@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from serving.commands.shell import DONE, FAILED, WRONG_USE, CommandFailed, Shell, log_bug, say
-from serving.settings import SettingsError
+if TYPE_CHECKING:
+    from serving.commands.shell import Shell
 
 GLOBAL_WITH_VALUE = ("--data-dir", "--model-url", "--model", "--set")
 GLOBAL_SWITCHES = ("--debug",)
@@ -27,6 +28,15 @@ app = typer.Typer(
 documents = typer.Typer(name="documents", help="List, show and remove documents.", no_args_is_help=True)
 app.add_typer(documents)
 
+
+@dataclass(slots=True)
+class _Given:
+    """What the flags before the command said."""
+
+    settings: dict[str, str] = field(default_factory=dict[str, str])
+    debug: bool = False
+
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 DocumentName = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id or its path.")]
 
@@ -38,7 +48,7 @@ def parley(
     model_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible model server.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name there.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
-    debug: Annotated[bool, typer.Option(help="Show the traceback of a bug.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a bug.")] = False,
 ) -> None:
     """Takes what holds for every command."""
     flags: dict[str, str] = {}
@@ -49,7 +59,7 @@ def parley(
         flags[name.strip().lower().replace("-", "_")] = value
     named = {"data_dir": data_dir, "model_url": model_url, "model": model}
     flags.update({name: value for name, value in named.items() if value is not None})
-    ctx.obj = Shell(flags, debug=debug)
+    ctx.obj = _Given(flags, debug)
 
 
 @app.command()
@@ -171,16 +181,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # paths may hold any byte
     app(args=_hoisted(list(sys.argv[1:] if argv is None else argv)), prog_name="parley")
-    sys.exit(DONE)
+    sys.exit(0)
 
 
 def _finish(
     ctx: typer.Context, json: bool, verb: Callable[[Shell], int], flags: dict[str, str] | None = None
 ) -> NoReturn:
     """Runs a verb; says in one line what went wrong."""
-    given = ctx.find_object(Shell)
-    assert given is not None, "the callback makes it"
-    shell = Shell({**given.flags, **(flags or {})}, given.debug, json)
+    from serving.commands.shell import FAILED, WRONG_USE, CommandFailed, Shell, say
+    from serving.settings import SettingsError
+
+    given = ctx.find_object(_Given) or _Given()
+    shell = Shell({**given.settings, **(flags or {})}, json)
     try:
         status = verb(shell)
     except SettingsError as error:
@@ -192,13 +204,15 @@ def _finish(
     except BrokenPipeError:
         raise  # the reader of our output went away; Typer ends quietly
     except Exception as error:  # the outermost frame: a bug is one line here and a traceback in the log
-        if shell.debug:
+        if given.debug:
             raise
         status = _bug(shell, error)
     raise typer.Exit(status)
 
 
 def _bug(shell: Shell, error: Exception) -> int:
+    from serving.commands.shell import FAILED, log_bug, say
+
     where = log_bug(shell, error)
     log = f"the log has more: {where}" if where else "--debug shows more"
     say(f"this is a bug in Parley: {type(error).__name__}: {error}; {log}")

@@ -225,9 +225,9 @@ def load(flags: Mapping[str, str], environ: Mapping[str, str], cwd: Path) -> Loa
     layers = _Layers()
     for name, value in flags.items():
         if name in NAMES:
-            layers.add(name, value, f"flag --{name.replace('_', '-')}", cwd)
+            layers.add(name, value, "command line", cwd)
         else:
-            layers.errors.append(_unknown(name, list(NAMES), "flag"))
+            layers.errors.append(_unknown(name, list(NAMES), "command line:"))
     layers.environment(environ, "environment", cwd)
     layers.folder(cwd)
     data_dir = Path(layers.values["data_dir"]) if "data_dir" in layers.values else Settings().data_dir

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from serving.runtime import Runtime
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
+WIDTH = 200
+"""Columns of a table that is not shown on a terminal."""
 
 
 class CommandFailed(Exception):
@@ -34,7 +36,6 @@ class Shell:
 
     flags: Mapping[str, str]
     """Settings given as flags, by name."""
-    debug: bool = False
     json: bool = False
     """One JSON object on stdout, and nothing else there."""
 
@@ -94,7 +95,8 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
+    return Console(file=stream, highlight=False, soft_wrap=width is not None, width=width)
 
 
 def say(line: str) -> None:

@@ -49,7 +49,7 @@ def test_each_layer_wins_over_those_below_it(work: Path) -> None:
     found = loaded(work, {"PARLEY_PORT": "5", "PARLEY_FIRST_TOKEN_SECONDS": "5"}, {"port": "6"})
     settings = found.settings
     assert settings.port == 6
-    assert found.origins["port"] == "flag --port"
+    assert found.origins["port"] == "command line"
     assert settings.first_token_seconds == 5
     assert found.origins["first_token_seconds"] == "environment PARLEY_FIRST_TOKEN_SECONDS"
     assert settings.model_url == "http://h/v1"
