@@ -84,11 +84,11 @@ def ask(
     json: Json = False,
 ) -> None:
     """Ask one question."""
+    if (question is None) == (file is None):
+        raise typer.BadParameter("give either a question or --file FILE")
     from serving.commands.ask import ask as verb
     from serving.commands.ask import ask_file
 
-    if (question is None) == (file is None):
-        raise typer.BadParameter("give either a question or --file FILE")
     _finish(ctx, json, lambda shell: ask_file(shell, file) if file is not None else verb(shell, question or ""))
 
 

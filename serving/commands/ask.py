@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agents.types import Citation, Draft, Message
 from graphs.events import RunFailed, RunFinished, Token
 from memory.types import TRUST_USER, Label
-from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, say, write_json
+from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, say, typed, write_json
 from serving.turns import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def turn(runtime: Runtime, request: TurnRequest, show: Callable[[str], Non
 
 def user_message(text: str, principal: Principal) -> Message:
     """What the person at the keyboard said."""
-    return Message("user", text, Label(principal.tenant, "user", TRUST_USER))
+    return Message("user", typed(text), Label(principal.tenant, "user", TRUST_USER))
 
 
 def show_sources(out: Console, draft: Draft) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.commands.shell import DONE, CommandFailed, Shell, console, write_json
+from serving.commands.shell import DONE, CommandFailed, Shell, console, typed, write_json
 from serving.turns import Principal
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def search(shell: Shell, query: str, limit: int) -> int:
     """Finds passages, best first."""
     if not query.strip():
         raise CommandFailed("the query is empty")
-    return shell.run(lambda runtime: _search(shell, runtime, query, limit))
+    return shell.run(lambda runtime: _search(shell, runtime, typed(query), limit))
 
 
 async def _search(shell: Shell, runtime: Runtime, query: str, limit: int) -> int:

@@ -105,6 +105,11 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
+def typed(text: str) -> str:
+    """Text from the command line as Unicode: bytes that are no UTF-8 become the replacement sign."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def write_json(value: object) -> None:
     """One JSON value as one line on stdout."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
