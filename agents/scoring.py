@@ -1,0 +1,151 @@
+"""Scoring: which sentence, item or row of the found passages answers a question (EXTRACTIVE section 2)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.analysis import Analysed, Floats, analyse, pairs_of, sequence
+from agents.expected import Expected, expected_answer
+from agents.forms import WEIGHT, Form, bonus, form_of
+from knowledge.types import Found
+from memory.embedding import WordTable
+from memory.types import Statistics, Vector, Vectors
+from memory.words import STOP_WORDS, stem
+
+SOFT_MATCH = 0.3
+"""Cosine in the word table above which two words count as related."""
+LABEL_MATCH = 0.8
+"""What a question word that stands in the label is worth to soft_ctx."""
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as the terms need it."""
+
+    words: tuple[str, ...]
+    """Its distinct content words."""
+    stems: tuple[str, ...]
+    weights: Floats
+    """idf of each word over the passages, as shares of their sum; a word that the collection lacks weighs most."""
+    relation: Floats
+    """The same over the words outside capitalised spans only: what is asked of the name."""
+    pairs: frozenset[str]
+    """Adjacent stems, " a b "."""
+    expected: Expected
+    form: Form
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One unit with its score."""
+
+    found: int
+    """Index among the found passages."""
+    unit: int
+    """Index among the passage's units."""
+    score: float
+    confidence: float
+    """z (EXTRACTIVE section 3): an answer from 0 on."""
+    vector: Vector | None
+    """Of "label: unit"; None where none is stored."""
+
+
+def question_words(question: str) -> list[str]:
+    """The distinct content words of a question, identifiers also in parts: what statistics are needed for."""
+    return list(dict.fromkeys(word for word in sequence(question) if word not in STOP_WORDS))
+
+
+def read_question(question: str, statistics: Statistics) -> Question:
+    """A question with its words weighed by their rarity."""
+    words = question_words(question)
+    names = _names(question)
+    weights = np.array([_idf(statistics, word) for word in words], np.float32)
+    relation = weights * np.array([word not in names for word in words], np.float32)
+    return Question(
+        words=tuple(words),
+        stems=tuple(stem(word) for word in words),
+        weights=weights / (weights.sum() or 1.0),
+        relation=relation / (relation.sum() or 1.0),
+        pairs=pairs_of(question),
+        expected=expected_answer(question),
+        form=form_of(question),
+    )
+
+
+def rank(question: Question, vector: Vector, found: Sequence[Found], table: WordTable) -> list[Scored]:
+    """All units of the found passages, best first: the sum of nine terms and the form's bonus."""
+    pages = [analyse(one.passage) for one in found]
+    places: dict[str, int] = {}
+    for page in pages:
+        for word in page.words:
+            places.setdefault(word, len(places))
+    likeness = table.vectors(question.words) @ table.vectors(list(places)).T
+    likeness[likeness <= SOFT_MATCH] = 0.0
+    scored: list[Scored] = []
+    for place, (one, page) in enumerate(zip(found, pages, strict=True)):
+        if one.passage.units:
+            columns = np.fromiter((places[word] for word in page.words), np.intp, len(page.words))
+            scored += _score(question, vector, place, one, page, likeness[:, columns])
+    return sorted(scored, key=lambda one: -one.score)
+
+
+def _score(
+    question: Question, vector: Vector, place: int, found: Found, page: Analysed, likeness: Floats
+) -> list[Scored]:
+    cosines, vectors = _cosines(vector, found)
+    units = found.passage.units
+    shape = len(question.stems), len(units)
+    held = np.array([[word in stems for stems in page.held] for word in question.stems], np.bool_).reshape(shape)
+    named = np.array([[word in stems for stems in page.labels] for word in question.stems], np.bool_).reshape(shape)
+    before = np.zeros_like(held)
+    before[:, 1:] = held[:, :-1]
+    match = np.maximum(held, page.best(likeness))
+    context = question.weights @ np.maximum(match, LABEL_MATCH * named)
+    own = question.weights @ (held | named)
+    previous = question.weights @ (held | named | before)
+    pairs = np.array([sum(pair in run for pair in question.pairs) for run in page.runs])
+    whole = sum(weight for word, weight in zip(question.stems, question.weights, strict=True) if word in page.stems)
+    scores = (
+        10.0 * cosines
+        + 4.0 * (question.relation @ match)
+        + 3.0 * previous
+        + 3.0 * pairs / max(1, len(question.pairs))
+        + 3.0 * whole
+        + 3.0 * (previous - own) * page.pronouns
+        + 2.0 * np.array([question.expected.value(unit.text) for unit in units])
+        + 1.5 * context
+        - 0.12 * np.minimum(np.arange(len(units)), 10)
+        + WEIGHT * np.array([bonus(question.form, found.passage, row) for row in range(len(units))])
+    )
+    confidence = 11.3 * cosines + 5.65 * context - 8.25
+    return [
+        Scored(place, row, float(scores[row]), float(confidence[row]), None if vectors is None else vectors[row])
+        for row in range(len(units))
+    ]
+
+
+def _cosines(vector: Vector, found: Found) -> tuple[Floats, Vectors | None]:
+    """Likeness of the question and each unit; that of the whole passage where no unit vectors are stored."""
+    if found.vectors is None:
+        return np.full(len(found.passage.units), found.parts.get("dense", 0.0), np.float32), None
+    vectors: Vectors = (found.vectors.rows * found.vectors.scales[:, None]).astype(np.float32)
+    cosines: Floats = vectors @ vector
+    return cosines, vectors
+
+
+def _idf(statistics: Statistics, word: str) -> float:
+    frequency = statistics.frequency.get(word, 0)
+    return math.log(1 + (statistics.records - frequency + 0.5) / (frequency + 0.5))
+
+
+def _names(question: str) -> frozenset[str]:
+    """The words of a question's capitalised spans; its first word is capitalised anyway."""
+    spans = [found[0] for found in _WORD.finditer(question) if found.start() > 0 and found[0][0].isupper()]
+    return frozenset(word for span in spans for word in sequence(span))
