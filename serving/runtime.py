@@ -60,27 +60,24 @@ class Runtime:
         vector = (await self.embedder.embed([query]))[0]
         return await self.deps.search(principal.tenant, SearchQuery(query, vector), limit)
 
-    async def ready(self) -> dict[str, str]:
-        """Part to what is wrong with it, "" when it works: database, embedder, and the model where one is set."""
-        return {
-            "database": await self._database_trouble(),
-            "embedder": await self._embedder_trouble(),
-            **({} if self.model is None else {"model": await self.model.server.reachable() or ""}),
-        }
+    async def ready(self) -> dict[str, str | None]:
+        """Part to why it does not work, None when it does: data, embedder, and the model where one is set."""
+        parts = {"data": await self._database_trouble(), "embedder": await self._embedder_trouble()}
+        return parts if self.model is None else {**parts, "model": await self.model.server.reachable()}
 
-    async def _database_trouble(self) -> str:
+    async def _database_trouble(self) -> str | None:
         try:
             await self.database.write(_look)
         except DatabaseUnavailable as error:
             return str(error)
-        return ""
+        return None
 
-    async def _embedder_trouble(self) -> str:
+    async def _embedder_trouble(self) -> str | None:
         try:
             await self.embedder.embed(["ready"])
         except MemoryUnavailable as error:
             return str(error)
-        return ""
+        return None
 
 
 @asynccontextmanager
