@@ -102,8 +102,9 @@ class Assembly:
             self.active = self.active or bool(text or delta.get("reasoning") or delta.get("reasoning_content"))
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
+            calls = self._whole_calls()
             self.finished = self.active = True
-            return ModelDelta(text, self._whole_calls(), finish, usage)
+            return ModelDelta(text, calls, finish, usage)
         return ModelDelta(text, usage=usage) if text or usage else None
 
     def _add_calls(self, pieces: JsonValue) -> None:

@@ -140,7 +140,9 @@ class OpenAICompatibleModel:
             async with asyncio.timeout_at(deadline):
                 try:
                     return await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-                except aiohttp.ServerDisconnectedError:  # a kept connection that the server had just closed
+                except aiohttp.ClientConnectorError:
+                    raise
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):  # a kept connection had just closed
                     return await self._session.post(url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ModelUnavailable(f"the model at {self._place} cannot be reached: {_reason(error)}") from error
@@ -160,7 +162,7 @@ class OpenAICompatibleModel:
     async def _deltas(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[ModelDelta, None]:
         clock = asyncio.get_running_loop().time
         lines, answer = DataLines(), Assembly()
-        started = False
+        started = tail = False
         while True:
             data = await _read(response.content, deadline, lenient=answer.finished)
             for payload in lines.feed(data or b"\n"):
@@ -172,8 +174,10 @@ class OpenAICompatibleModel:
                     deadline = clock() + (self._stall_seconds if started else self._first_token_seconds)
             if not data:
                 break
-            if answer.finished:
-                deadline = clock() + (END_SECONDS if answer.ended else TAIL_SECONDS)
+            if answer.finished and not tail:
+                tail, deadline = True, clock() + TAIL_SECONDS
+            if answer.ended:
+                deadline = min(deadline, clock() + END_SECONDS)
         if not answer.finished:
             raise BadStream("it ended without a finish reason")
 
@@ -223,10 +227,12 @@ class OpenAICompatibleModel:
 
 async def _read(content: aiohttp.StreamReader, deadline: float, *, lenient: bool) -> bytes:
     """The next bytes, b"" at the end; with `lenient` a failure is an end too."""
-    data = content.read_nowait()
-    if data or content.at_eof():
-        return data
     try:
+        if asyncio.get_running_loop().time() >= deadline:
+            raise TimeoutError  # noise without an end counts as silence
+        data = content.read_nowait()
+        if data or content.at_eof():
+            return data
         async with asyncio.timeout_at(deadline):
             return await content.readany()
     except (aiohttp.ClientError, TimeoutError):
