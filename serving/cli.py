@@ -177,9 +177,9 @@ def serve(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and leaves with its status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # paths may hold any byte
+            stream.reconfigure(errors=errors)  # what is typed, and paths, may hold any byte
     app(args=_hoisted(list(sys.argv[1:] if argv is None else argv)), prog_name="parley")
     sys.exit(0)
 
