@@ -22,6 +22,7 @@ SOURCES = sorted([*(file for package in PACKAGES for file in (ROOT / package).rg
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 EVERYWHERE = ("*",)
+WEB = ("serving/api.py", "serving/auth.py", "serving/errors.py", "serving/sse.py", "serving/wires/*.py")
 DOORS: dict[str, tuple[str, ...]] = {
     # a language within the language: no door
     "anyio": EVERYWHERE,
@@ -30,28 +31,29 @@ DOORS: dict[str, tuple[str, ...]] = {
     # one library, one door
     "Stemmer": ("memory/words.py",),
     "onnxruntime": ("memory/minilm.py",),
-    "tokenizers": ("memory/minilm.py", "memory/minilm_weights.py"),
+    "tokenizers": ("memory/minilm.py",),
     "onnx": ("memory/minilm_graph.py",),
-    "scipy": ("knowledge/embedded_graph.py",),
-    "xberg": ("knowledge/parse_worker.py",),
-    "pypdfium2": ("knowledge/parse_worker.py",),
-    "trafilatura": ("knowledge/parse_worker.py",),
-    "pptx": ("knowledge/parse_worker.py",),
-    "charset_normalizer": ("knowledge/parse_worker.py",),
+    "xberg": ("knowledge/conversion.py",),
+    "pypdfium2": ("knowledge/pdf.py",),
+    "trafilatura": ("knowledge/web_pages.py",),
+    "pptx": ("knowledge/slides.py",),
+    "charset_normalizer": ("knowledge/characters.py",),
     "pint": ("tools/units.py",),
-    "aiohttp": ("serving/models/openai_compatible.py",),
+    "aiohttp": ("serving/models/openai_compatible.py", "evals/bench/*.py"),
     "sqlmodel": ("serving/tables.py",),
     "sqlalchemy": ("serving/tables.py",),
     "platformdirs": ("serving/settings.py",),
     "dotenv": ("serving/settings.py",),
     "typer": ("serving/cli.py",),
     "uvicorn": ("serving/commands/serve.py",),
-    "uvloop": ("serving/commands/serve.py",),
+    "uvloop": ("serving/commands/serve.py", "evals/bench/*.py"),
+    "psutil": ("evals/bench/*.py",),
     # frameworks whose door is a folder
     "langgraph": ("graphs/*.py",),
-    "fastapi": ("serving/api.py", "serving/errors.py", "serving/wires/*.py"),
-    "starlette": ("serving/api.py", "serving/errors.py", "serving/wires/*.py"),
-    "pydantic": ("serving/settings.py", "serving/wires/*.py", "agents/ask.py"),
+    "fastapi": ("app.py", *WEB),
+    "starlette": WEB,
+    "pydantic": ("serving/settings.py", "serving/api.py", "serving/wires/*.py", "agents/ask.py"),
+    "pydantic_core": ("serving/wires/*.py",),
     "rich": ("serving/commands/*.py", "serving/doctor.py", "evals/*.py"),
 }
 """Where each third-party import may stand; one that is not here may stand nowhere."""

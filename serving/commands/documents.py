@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowledge.types import Document
+from knowledge.sentences import load
+from knowledge.steps import passages_of
+from knowledge.types import Document, Passage
 from serving.commands.shell import DONE, CommandFailed, Shell, console, say, write_json
 from serving.turns import Principal
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
 
+VERSION = 12
 UNITS = ("B", "kB", "MB", "GB")
 
 
@@ -50,8 +53,9 @@ def show_document(shell: Shell, name: str) -> int:
 
 async def _show(shell: Shell, runtime: Runtime, name: str) -> int:
     document = await _named(runtime, name)
+    passages = await _passages(runtime, document)
     if shell.json:
-        write_json(_json(document))
+        write_json({**_json(document), "content": [_content(passage) for passage in passages]})
         return DONE
     from rich.text import Text
 
@@ -59,7 +63,19 @@ async def _show(shell: Shell, runtime: Runtime, name: str) -> int:
     for label, value in {**_json(document), "bytes": _size(document.bytes), "url": document.url}.items():
         if value != "":
             out.print(Text(f"{label:<11}{value}"))
+    for passage in passages:
+        page = f"p. {passage.page}" if passage.page is not None else ""
+        out.print()
+        out.print(Text(", ".join(part for part in (" > ".join(passage.headings), page) if part)), style="cyan")
+        out.print(Text(passage.text))
     return DONE
+
+
+async def _passages(runtime: Runtime, document: Document) -> list[Passage]:
+    """All passages, in order. A passage's version is the beginning of its document's hash."""
+    tenant, version = document.tenant, document.sha256[:VERSION]
+    ids = [f"{document.id}.{version}.{index}" for index in range(document.passages)]
+    return [load(record.payload) for record in await runtime.memory.get(passages_of(tenant), ids)]
 
 
 def remove_documents(shell: Shell, names: list[str]) -> int:
@@ -105,6 +121,16 @@ def _json(document: Document) -> dict[str, object]:
         "passages": document.passages,
         "bytes": document.bytes,
         "updated_at": document.updated_at,
+    }
+
+
+def _content(passage: Passage) -> dict[str, object]:
+    return {
+        "text": passage.text,
+        "heading": " > ".join(passage.headings),
+        "page": passage.page,
+        "start": passage.start,
+        "end": passage.end,
     }
 
 

@@ -231,7 +231,10 @@ def test_documents_are_listed_shown_and_removed(parley: Parley, work: Path) -> N
     table = parley("documents", "list")
     assert all(str(document["id"]) in table.out for document in listed)
     fees = next(document for document in listed if str(document["path"]).endswith("fees.csv"))
-    assert parley("documents", "show", str(fees["id"]), "--json").json() == fees
+    shown = parley("documents", "show", str(fees["id"]), "--json")
+    assert {name: shown.json()[name] for name in fees} == fees
+    assert len(shown.list("content")) == fees["passages"]
+    assert "Interlibrary loan" in parley("documents", "show", "papers/fees.csv").out
     assert str(fees["id"]) in parley("documents", "show", "papers/fees.csv").out
     assert parley("documents", "remove", str(fees["id"]), "papers/handbook.md", "--json").status == 0
     assert "removed" in parley("documents", "remove", str(work / "papers" / "opening-hours.html")).err
