@@ -13,6 +13,8 @@ from knowledge.inline import plain
 from knowledge.sentences import header_cells, units
 from knowledge.types import ParsedDocument, Passage
 
+VERSION = "1"
+"""Changes whenever the same document would give other passages: files then count as changed."""
 LONGEST = 1800
 """Characters of the longest passage: an encyclopaedia paragraph stays whole."""
 _AIM = 1400  # characters of the pieces of a section that is cut
@@ -194,10 +196,10 @@ def _contents(text: str, title: str) -> Iterator[tuple[tuple[str, ...], list[Pie
     headings: list[Piece] = []
     found = False
     for group in _groups(_sections(text, title)):
+        if not found:
+            headings.extend(section.heading for section in group if section.heading and section.heading.text)
         while group and not group[-1].body:
-            heading = group.pop().heading
-            if heading and heading.text and not found:
-                headings.append(heading)
+            group.pop()
         if len(group) > 1:
             found = True
             yield group[0].path[:-1], list(_whole(group))

@@ -39,7 +39,7 @@ class _Reader:
         for piece in pieces:
             if piece.kind == "heading":
                 self._end_section()
-                self.section, self.local_left, self.fresh = piece.text, 0, len(self.units)
+                self.section, self.local_left, self.fresh = plain(piece.text), 0, len(self.units)
                 continue
             self.blocks.append(Block(piece.kind, piece.start, piece.end))
             if piece.kind == "code":
@@ -54,7 +54,7 @@ class _Reader:
 
     def _label(self) -> str:
         local = self.local if self.local_left > 0 else ""
-        return " / ".join(part for part in (plain(self.section), local) if part)
+        return " / ".join(part for part in (self.section, local) if part)
 
     def _add(self, kind: UnitKind, words: str, start: int, end: int) -> None:
         if any(sign.isalnum() for sign in words):

@@ -1,0 +1,51 @@
+"""What a document is called: its own heading, a title that its maker set, or its file's name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from knowledge.blocks import Piece, scan
+from knowledge.inline import plain
+
+LONGEST = 200
+_HEAD = 20000  # characters in which a title is looked for
+_NO_TITLE = re.compile(
+    r"(?:untitled|unknown|no title|title|document|presentation|powerpoint presentation|microsoft word|slide|sheet|book|"
+    r"new document|index|readme|home|page|\(anonymous\)|\(unspecified\)|none|null)[\s\d.-]*$|"
+    r"microsoft (?:word|powerpoint|excel) - |.*\.(?:docx?|pptx?|xlsx?|pdf|dvi|tex|indd|html?|rtf|odt|ps)$",
+    re.IGNORECASE,
+)
+_GENERIC = frozenset("readme index license licence changelog changes news install notice authors copying main".split())
+
+
+def readable(name: str) -> str:
+    """A file's name as a title: without extension, words apart; one that says little gets its folder in front."""
+    path = PurePath(name)
+    words = re.sub(r"[_\s]+|(?<=[a-z])-(?=[a-z])", " ", path.stem).strip() or path.name
+    if path.stem.lower() in _GENERIC and path.parent.name:
+        words = f"{path.parent.name} {words}"
+    return words[:LONGEST]
+
+
+def sensible(title: str | None) -> str:
+    """A title from a file's metadata, "" when it is a program's filler or a file's name."""
+    words = " ".join((title or "").split())
+    if not 3 <= len(words) <= LONGEST or _NO_TITLE.match(words) or not any(map(str.isalpha, words)):
+        return ""
+    return words
+
+
+def first_headings(text: str) -> tuple[str, bool]:
+    """The first top heading near the beginning ("" for none), and whether it is the first block and the only one."""
+    pieces = scan(text[:_HEAD])
+    tops = [piece for piece in pieces if piece.kind == "heading" and piece.level == 1 and words_of(piece)]
+    if not tops:
+        return "", False
+    leads = all(piece.start >= tops[0].start for piece in pieces)
+    return words_of(tops[0]), leads and len(tops) == 1
+
+
+def words_of(heading: Piece) -> str:
+    """A heading's words as a title."""
+    return plain(heading.text[:1000])[:LONGEST].strip()
