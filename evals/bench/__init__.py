@@ -1,0 +1,1 @@
+"""Measurements: what Parley does, how fast, at what cost."""
