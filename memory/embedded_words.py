@@ -12,9 +12,9 @@ from memory.embedded_matrix import View
 from memory.embedded_rows import ScopeRow
 from memory.words import index_terms
 
-RANKED = 1000
+RANKED = 500
 """Records that get a word score for one query; all others have 0."""
-_POSTINGS = 20_000
+_POSTINGS = 2000
 """Sum of the rows that a query's words stand in, beyond which the commoner ones are left out."""
 _TERMS = 64
 _ASKED = 256

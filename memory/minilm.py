@@ -84,9 +84,9 @@ class MiniLM:
         return vectors
 
     def close(self) -> None:
-        """Ends the threads; calls under way are finished, waiting ones are cancelled."""
-        self._short.shutdown(cancel_futures=True)
-        self._bulk.shutdown(cancel_futures=True)
+        """Ends the threads when they have done what they were given."""
+        self._short.shutdown()
+        self._bulk.shutdown()
 
     def _run(self, texts: list[str]) -> Vectors:
         if not texts:

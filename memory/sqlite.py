@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
@@ -14,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
-from memory.sqlite_errors import DatabaseUnavailable, explain
-from memory.sqlite_writer import PATIENCE, Job, Work, Writer
+from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
+from memory.sqlite_writer import Job, Work, Writer
 
 T = TypeVar("T")
 
 VERSION = 1
 """PRAGMA user_version of the files that this code reads and writes."""
 READERS = 4
+PATIENCE = 10.0
+"""Seconds that anything waits for another process's lock."""
 
 
 @dataclass(slots=True)
@@ -45,25 +48,25 @@ class Database:
     connection: they may be run a second time when a shared transaction broke.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float) -> None:
         """Use `open`, which also makes and checks the file."""
-        self.path = path
+        self.path, self._patience = path, patience
         self._identity = _identity(path)
         self._threads = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._closed = False
-        self._writer = Writer(path, lambda: _connect(path), self._check_file)
+        self._writer = Writer(path, _connect(path, patience), self._check_file, patience=patience)
 
     @classmethod
-    async def open(cls, path: Path, schemas: Sequence[str]) -> Database:
+    async def open(cls, path: Path, schemas: Sequence[str], *, patience: float = PATIENCE) -> Database:
         """Opens the file, made on first use with mode 600 (a folder made for it: 700), and applies the DDL
-        scripts, which must be repeatable (IF NOT EXISTS).
+        scripts, which must be repeatable (IF NOT EXISTS). `patience`: seconds to wait for another's lock.
 
         Raises:
             DatabaseUnavailable: folder not writable, disk full, file damaged or made by a newer version.
         """
-        return await asyncio.to_thread(_open, path, schemas)
+        return await asyncio.to_thread(_open, path, schemas, patience)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `fn` in one read transaction: a snapshot, taken by its first statement.
@@ -141,7 +144,7 @@ class Database:
 
     def _close(self) -> None:
         self._writer.close()
-        self._readers.shutdown(cancel_futures=True)
+        self._readers.shutdown()
         for connection in self._opened:
             connection.close()
         self._opened.clear()
@@ -159,7 +162,7 @@ class Database:
         try:
             self._check_file()
             if not hasattr(self._threads, "connection"):
-                self._threads.connection = _connect(self.path)
+                self._threads.connection = _connect(self.path, self._patience)
                 self._threads.connection.execute("PRAGMA query_only = ON")
                 self._opened.append(self._threads.connection)
             connection: sqlite3.Connection = self._threads.connection
@@ -170,6 +173,8 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
+            if primary_code(error) == sqlite3.SQLITE_READONLY:  # a bug: fn writes
+                raise
             raise explain(error, self.path) from error
 
     def _check_file(self) -> None:
@@ -207,31 +212,33 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+def _connect(path: Path, patience: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -8192")
     return connection
 
 
-def _open(path: Path, schemas: Sequence[str]) -> Database:
+def _open(path: Path, schemas: Sequence[str], patience: float) -> Database:
     try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
     except OSError as error:
         raise DatabaseUnavailable(
             f"the database {path} cannot be made or opened: {error.strerror}; choose another data folder"
         ) from error
-    try:
-        with closing(_connect(path)) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
-            _migrate(connection, path, schemas)
-        return Database(path)
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with closing(_connect(path, patience)) as connection:
+                _migrate(connection, path, schemas)
+            return Database(path, patience)
+        except sqlite3.Error as error:  # turning to WAL does not wait for others that do the same
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise explain(error, path) from error
+        threading.Event().wait(0.01)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, schemas: Sequence[str]) -> None:
@@ -243,6 +250,5 @@ def _migrate(connection: sqlite3.Connection, path: Path, schemas: Sequence[str])
             "install that version or choose another data folder"
         )
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(
-        "\n".join(["BEGIN IMMEDIATE;", *schemas, f"PRAGMA user_version = {VERSION};" * (version != VERSION), "COMMIT;"])
-    )
+    mark = f"PRAGMA user_version = {VERSION};" if version != VERSION else ""
+    connection.executescript("\n".join(["BEGIN IMMEDIATE;", *schemas, mark, "COMMIT;"]))

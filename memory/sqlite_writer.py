@@ -16,8 +16,6 @@ from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
 
 Work = Callable[[sqlite3.Connection], None]
 
-PATIENCE = 10.0
-"""Seconds that a write waits for another process's lock."""
 _GROUP = 32
 _POLL, _BULK_POLL = 0.001, 0.01
 """Seconds between tries for the lock: bulk tries so rarely that a chat's write of any process comes first."""
@@ -65,14 +63,17 @@ class _Savepoint:
 class Writer:
     """Owns the writing connection; `submit` may be called from any thread."""
 
-    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection], check: Callable[[], None]) -> None:
-        self._path, self._check = path, check
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, check: Callable[[], None], *, patience: float
+    ) -> None:
+        """`check` raises when the file is no longer the one; `patience`: seconds to wait for another's lock."""
+        self._path, self._connection, self._check, self._patience = path, connection, check, patience
+        self._connection.execute("PRAGMA busy_timeout = 0")  # _begin waits itself
         self._chat: deque[Job] = deque()
         self._bulk: deque[Job] = deque()
         self._news = threading.Condition()
         self._closed = False
         self._bulk_from = 0.0
-        self._connection = connect()
         self._thread = threading.Thread(target=self._loop, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -151,7 +152,7 @@ class Writer:
                 self._connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() - since > PATIENCE:
+                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() - since > self._patience:
                     raise
             if not waits:
                 return
@@ -170,12 +171,12 @@ class Writer:
 
     def _attempt(self, jobs: list[Job]) -> bool:
         """Whether the transaction held: each job then either has its error or is durable."""
-        for job in jobs:
-            with _Savepoint(self._connection, job):
-                job.work(self._connection)
-            if not self._connection.in_transaction:
-                return False
         try:
+            for job in jobs:
+                with _Savepoint(self._connection, job):
+                    job.work(self._connection)
+                if not self._connection.in_transaction:
+                    return False
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
