@@ -100,8 +100,8 @@ async def act_on_step(state: StepState, ctx: RunContext) -> ChatState:
 async def retrieve_for_step(state: StepState, ctx: RunContext) -> ChatState:
     """One look-up of the plan."""
     with anyio.move_on_after(ctx.budget.seconds_left() * RECALL_SHARE):
-        found = await retrieve(state["step"].query, ctx, vector=state["vector"], history=ctx.turn.messages[:-1])
-        return ChatState(retrieved=[found])
+        # no history: a step's query stands alone, and old words would pull it back to the old subject
+        return ChatState(retrieved=[await retrieve(state["step"].query, ctx, vector=state["vector"])])
     return ChatState(notes=[Note("slow_memory", "The memory was too slow; this answer rests on less than usual.")])
 
 
