@@ -13,6 +13,7 @@ _CODE = re.compile(r"(?<!`)(`{1,3})(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")
 _OPENERS = "\"'“‘«([*_`<>~#¿¡-–—•$€£ \t\n"
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«*_`/]*$")
 _WORD = re.compile(r"[^\W\d_]+")
+_NUMBERING = re.compile(r"\d{1,3}(?:\.\d{1,3}){0,5}")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 
 # Something follows these: a name, a number.
@@ -51,8 +52,8 @@ def _is_abbreviation(text: str, start: int, stop: int, following: int) -> bool:
     lower = word.lower()
     if lower in _NEVER_LAST:
         return lower not in _WORDS_TOO or text[following : following + 1].isdigit()
-    if word.isdigit() and stop - len(word) == start:
-        return True  # "3. Introduction"
+    if _NUMBERING.fullmatch(word) and ("." in word or stop - len(word) == start):
+        return True  # "3. Introduction", "7.2. Errors"
     if (len(word) == 1 and word.isupper()) or lower in _MAYBE_LAST or _INITIALS.fullmatch(word):
         opening = _WORD.match(text, following)
         return not (opening and opening[0][0].isupper() and opening[0].lower() in _STARTERS)

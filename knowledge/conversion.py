@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import orjson
@@ -15,7 +16,7 @@ from knowledge.characters import clean, declared_charset, decode
 from knowledge.kinds import Kind, ParseFailed
 from knowledge.pdf import pdf_pages
 from knowledge.slides import slide_notes
-from knowledge.titles import first_headings, readable, sensible
+from knowledge.titles import first_headings, headings_of, page_title, readable, sensible
 from knowledge.types import ParsedDocument
 from knowledge.web_pages import EXCLUDED, read_page, tidy, without_surroundings
 
@@ -28,6 +29,9 @@ _TYPES: dict[Kind, str] = {
     "epub": "application/epub+zip",
     "html": "text/html",
 }
+_NUMBER = re.compile(r"\d+")
+_LEADERS = re.compile(r"[ \t]*(?:[.·…][ \t]?){5,}[ \t]*")
+_RUNNING = 100  # characters of a line that may be a running head
 _PICTURE = re.compile(r"!\[[^\[\]]*\]\([^()]*\)")
 
 
@@ -73,6 +77,21 @@ def _joined(pages: Iterable[tuple[int, str]]) -> tuple[str, tuple[tuple[int, int
     return "".join(parts), tuple(starts)
 
 
+def _without_running(pages: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The pages without the lines at head and foot that come back page after page, numbers aside."""
+    blocks = [(number, content.strip().split("\n\n")) for number, content in pages]
+    seen = Counter(_NUMBER.sub("#", page[at]) for _, page in blocks for at in {0, len(page) - 1})
+    kept: list[tuple[int, str]] = []
+    for number, page in blocks:
+        for at in sorted({0, len(page) - 1}, reverse=True):
+            form = _NUMBER.sub("#", page[at])
+            often = seen[form] > 2 and ("#" in form.lstrip("# ") or form == "#" or seen[form] * 2 > len(blocks))
+            if often and len(form) <= _RUNNING:
+                del page[at]
+        kept.append((number, _LEADERS.sub(" – ", "\n\n".join(page))))
+    return kept
+
+
 def _named(text: str, metadata: str, name: str) -> str:
     heading, alone = first_headings(text)
     return heading if alone else metadata or heading or readable(name)
@@ -86,12 +105,12 @@ def _pdf(data: bytes, name: str) -> ParsedDocument:
     try:
         document = _extract(data, "pdf")
         title = _title(document)
-        text, starts = _joined((page.page_number, page.content) for page in document.pages or ())
+        text, starts = _joined(_without_running([(page.page_number, page.content) for page in document.pages or ()]))
     except RuntimeError as error:
         if "encrypted" in str(error) or "password" in str(error):
             raise ParseFailed("the PDF is encrypted and needs a password") from error
     if not text:
-        text, starts = _joined(pdf_pages(data))
+        text, starts = _joined(_without_running(list(pdf_pages(data))))
     if not text:
         raise ParseFailed("no text in this PDF (scanned pages?)")
     return ParsedDocument(_named(text, title, name), text, starts)
@@ -107,7 +126,7 @@ def _html(data: bytes, name: str) -> ParsedDocument:
     if not text.strip():
         raise ParseFailed("no text in this page")
     heading, alone = first_headings(text)
-    title = heading if alone else sensible(page.title) or heading or readable(name)
+    title = heading if alone else sensible(page_title(page.title, headings_of(text))) or heading or readable(name)
     return ParsedDocument(title, text, url=page.url)
 
 

@@ -13,6 +13,7 @@ _WORD_REFERENCE = re.compile(r"(?<![\w`/:.])([A-Za-z][\w.-]*[A-Za-z0-9])_(?![\w`
 _SUBSTITUTION = re.compile(r"\|([A-Za-z][\w .-]*)\|_?_?")
 _DIRECTIVE = re.compile(r"([ \t]*)\.\. ([\w:+-]+)::[ \t]*(.*)$")
 _OPTION = re.compile(r"[ \t]+:[\w-]+:(?:[ \t].*)?$")
+_FIELD = re.compile(r":([\w -]+):(?:[ \t]+(.*))?$")
 _CODE_DIRECTIVES = frozenset(
     "code code-block sourcecode highlight parsed-literal prompt doctest testcode ipython console".split()
 )
@@ -206,6 +207,14 @@ class _Writer:
             self.out.append(_inline(bare))
 
 
-def to_markdown(text: str) -> str:
-    """The document as Markdown; plain words stay as they are."""
-    return _Writer(text).run()
+def to_markdown(text: str) -> tuple[str, str]:
+    """The document as Markdown, plain words as they are, and the title of its field list ("" for none)."""
+    title = ""
+    lines = text.lstrip("\n").split("\n")
+    if _FIELD.match(lines[0]):
+        while lines and (_FIELD.match(lines[0]) or lines[0][:1].isspace()):
+            match = _FIELD.match(lines.pop(0))
+            if match and match[1].lower() == "title":
+                title = match[2].strip()
+        text = "\n".join(lines)
+    return _Writer(text).run(), title

@@ -57,7 +57,7 @@ class _Reader:
         return " / ".join(part for part in (self.section, local) if part)
 
     def _add(self, kind: UnitKind, words: str, start: int, end: int) -> None:
-        if any(sign.isalnum() for sign in words):
+        if any(map(str.isalpha if kind == "sentence" else str.isalnum, words)):
             self.units.append(Unit(kind, words, start, end, len(self.blocks) - 1, self._label()))
 
     def _end_section(self) -> None:

@@ -38,7 +38,7 @@ def read(data: bytes, name: str, kind: Kind) -> ParsedDocument:
         return ParsedDocument(readable(name), _table(text))
     fields: dict[str, str] = {}
     if kind == "rest":
-        text = to_markdown(text)
+        text, fields["title"] = to_markdown(text)
     elif kind == "markdown":
         text, fields = _front_matter(text)
         if not text.strip() and not fields:

@@ -36,6 +36,18 @@ def sensible(title: str | None) -> str:
     return words
 
 
+def page_title(words: str, headings: list[str]) -> str:
+    """A web page's title without the name of its site: the part that stands as a heading in the page, or all of it."""
+    parts = [part.strip() for part in re.split(r"\s+[|–—·»:-]+\s+", words)]
+    known = {heading.casefold() for heading in headings}
+    return next((part for part in parts if part.casefold() in known), words)
+
+
+def headings_of(text: str) -> list[str]:
+    """The headings near the beginning."""
+    return [words_of(piece) for piece in scan(text[:_HEAD]) if piece.kind == "heading"]
+
+
 def first_headings(text: str) -> tuple[str, bool]:
     """The first top heading near the beginning ("" for none), and whether it is the first block and the only one."""
     pieces = scan(text[:_HEAD])

@@ -24,6 +24,7 @@ _RELATIVE_LINK = re.compile(
 )
 _IMAGE = re.compile(r"!\[[^\[\]]*\]\((?:[^()]|\([^()]*\))*\)")
 _EMPTY_LINK = re.compile(r"(?<!!)\[[\s§¶#🔗ⓘ]*\]\((?:[^()]|\([^()]*\))*\)")
+_SKIP = re.compile(r"^\[?Skip to [^\n]{1,60}$", re.MULTILINE)
 
 EXCLUDED = (
     "script", "style", "template", "noscript", "svg", "nav", "button", "select", "input", "footer", "iframe",
@@ -91,5 +92,5 @@ def without_surroundings(source: str, markdown: str) -> str:
 
 def tidy(markdown: str) -> str:
     """Without pictures, permalink signs and the targets of links that lead nowhere outside of their site."""
-    text = _EMPTY_LINK.sub("", _IMAGE.sub("", markdown))
+    text = _SKIP.sub("", _EMPTY_LINK.sub("", _IMAGE.sub("", markdown)))
     return _RELATIVE_LINK.sub(r"\1", text)

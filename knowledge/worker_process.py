@@ -111,9 +111,11 @@ class WorkerProcess:
             await process.wait()
 
     async def close(self) -> None:
-        """Ends the process once the file that it reads is done."""
-        async with self._turn:
-            process = self._process
-            if process is not None and process.returncode is None:
+        """Ends the process; a file that is being read fails."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            if self._turn.locked():
+                process.kill()
+            else:
                 process.terminate()
-                await process.wait()
+            await process.wait()
