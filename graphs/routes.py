@@ -28,9 +28,10 @@ def after_plan(state: ChatState) -> list[Send] | str:
 
 
 def after_answer(state: ChatState, runtime: Runtime[Run]) -> str:
-    """An answer that rests on nothing has nothing to check."""
+    """Only a model's answer can say what its evidence does not; without evidence there is nothing to compare with."""
     draft = state.get("draft")
-    if draft is not None and draft.citations and draft.finish == "stop":
+    has_evidence = bool(state.get("recalled") or state.get("retrieved") or state.get("results"))
+    if draft is not None and has_evidence and draft.model not in ("extractive", "rules"):
         return "check"
     return after_check(state, runtime)
 
