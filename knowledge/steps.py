@@ -12,11 +12,13 @@ from knowledge.entities import match, question_spans
 from knowledge.graph import GraphUnavailable, KnowledgeGraph
 from knowledge.types import SearchQuery
 from memory.store import MemoryStore
-from memory.types import Hit, Query, Record, Scope, Score
+from memory.types import Hit, Query, Record, Scope, Score, Vector
 
 DENSE, WORDS = 0.6, 0.4
 OWN, HISTORY = 0.6, 0.4
 LINK, HOP, SENTENCE = 1.0, 0.8, 0.4
+HOP_AS_SENTENCE = 2.0
+"""A hop of this inverse (.5) stands for a perfect sentence: the question has no words for what it leads to."""
 BEST = 200
 """Hits of each side that min and max are taken over."""
 SEEDS = 6
@@ -100,6 +102,11 @@ class Ranking:
                     dense += weight * own_dense
                     words += weight * own_words
             self.parts[passage] = {"dense": DENSE * dense, "words": WORDS * words}
+
+    def vector(self) -> Vector:
+        """The direction of the question, in a conversation with its history's."""
+        mixed = sum(weight * asked.query.vector for weight, asked in zip(self._weights(), self.asked, strict=True))
+        return np.asarray(mixed, np.float32)
 
     def _weights(self) -> tuple[float, ...]:
         return (1.0,) if len(self.asked) == 1 else (OWN, HISTORY)
@@ -230,20 +237,22 @@ class Records:
 
 
 class SentenceTerm:
-    """How well the best single sentence of a passage fits the question."""
+    """How well the best single sentence of a passage fits the question, in a conversation its history too."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
 
     async def __call__(self, ranking: Ranking) -> None:
-        """Adds the part "sentence" to the best candidates."""
+        """Adds the part "sentence" to the best candidates; a strong hop counts as a fitting sentence."""
         found = await self._records.get(ranking.tenant, ranking.best(SENTENCE_CANDIDATES))
+        vector = ranking.vector()
         cosines = {
-            passage: float(np.max((record.parts.rows @ ranking.query.vector) * record.parts.scales))
+            passage: float(np.max((record.parts.rows @ vector) * record.parts.scales))
             for passage, record in found.items()
             if record.parts is not None and len(record.parts.rows)
         }
-        if cosines:
-            limits = (min(cosines.values()), max(cosines.values()))
-            for passage, cosine in cosines.items():
-                ranking.parts[passage]["sentence"] = SENTENCE * _between(cosine, limits)
+        limits = (min(cosines.values(), default=0.0), max(cosines.values(), default=0.0))
+        for passage in found:
+            sentence = _between(cosines[passage], limits) if passage in cosines else 0.0
+            hop = min(ranking.parts[passage].get("hop", 0.0) / HOP * HOP_AS_SENTENCE, 1.0)
+            ranking.parts[passage]["sentence"] = SENTENCE * max(sentence, hop)
