@@ -24,13 +24,13 @@ _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _OWN = re.compile(
     r"^(?:i |i'm |let me|here (?:is|are)|sorry|unfortunately|if you|you can|would you|note that|please|"
-    r"the (?:documents?|passages?|text|sources?) (?:do|does|did|say|says|give|gives|contain|contains|provided)\b)|\?$|:$",
+    r"the (?:documents?|passages?|text|sources?) (?:do|does|did|say|says|give|gives|contains?|provided)\b)|\?$|:$",
     re.IGNORECASE,
 )
 
 
 async def check(draft: Draft, evidence: Sequence[Evidence], ctx: RunContext) -> tuple[Note, ...]:
-    """Notes on the sentences of a model's answer that no evidence supports: first by words, those in doubt by meaning.
+    """Notes on the sentences of a model's answer that no evidence supports: by words, in doubt by meaning.
 
     Quoted answers, small talk and answers that had no evidence are not judged."""
     if draft.model in ("extractive", "rules") or not evidence:

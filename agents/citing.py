@@ -1,4 +1,4 @@
-"""Citing: the markers in a model's answer, renumbered and checked while they stream, each with the sentence it means."""
+"""Citing: the markers in a model's answer, renumbered and checked as they stream, each with the sentence it means."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ class CitationFilter:
         self._length = 0
         self.citations: list[Citation] = []
         self.spans: list[CitationSpan] = []
+
+    def add(self, evidence: Sequence[Evidence]) -> None:
+        """More evidence, with numbers of its own."""
+        self._evidence.update({item.index: item for item in evidence if item.document})
 
     def feed(self, text: str) -> list[str | Citation]:
         """What may go out after the next piece: text, and each citation right before its first marker."""

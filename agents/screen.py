@@ -11,6 +11,7 @@ from agents.ask import Form, ask
 from agents.context import RunContext
 from agents.prompting import Prompt, untrusted
 from agents.types import Verdict
+from memory.store import MemoryUnavailable
 from memory.types import Vector
 
 Category = Literal["violence", "self_harm", "sexual", "hate", "illegal"]
@@ -29,6 +30,8 @@ SURE, UNSURE = 0.62, 0.5
 """Mean cosine to a category's nearest examples: from SURE on it is blocked, from UNSURE on a model is asked."""
 MARGIN = 0.06
 """How much nearer than the next label, the harmless one included, the category must be to be blocked unasked."""
+SURE_WRITTEN = 0.66
+"""The same for what a model writes, which more often speaks about such things than wants them."""
 READ = 4_000
 """Characters of a message that the rules read; what follows is seen by them piece by piece of this size."""
 
@@ -111,6 +114,22 @@ async def screen(text: str, vector: Vector | None, ctx: RunContext) -> Verdict:
     if answer is None or answer.category == "none":
         return ALLOWED
     return blocked(answer.category, "model", 0.9)
+
+
+async def judge(sentence: str, ctx: RunContext) -> Verdict:
+    """The verdict on a sentence that a model wrote and that `smells`: rules, then examples; asking a model about each
+    sentence of another would cost more than the answer itself."""
+    matched = _matched(sentence)
+    if matched is not None and matched.confidence >= 1.0:
+        return matched
+    try:
+        vector = (await ctx.deps.embedder.embed([sentence]))[0]
+    except MemoryUnavailable:
+        return ALLOWED
+    match = ctx.deps.examples.nearest("moderation", vector)
+    if match.label == "none" or match.score < SURE_WRITTEN or match.margin < MARGIN or _SOFT.search(sentence):
+        return ALLOWED
+    return blocked(match.label, "examples", match.score)
 
 
 def _matched(text: str) -> Verdict | None:
