@@ -284,18 +284,15 @@ def to_sweep(db: sqlite3.Connection) -> int | None:
     return None if row is None else row[0]
 
 
-def sweep(db: sqlite3.Connection) -> bool:
-    """Deletes some rows of one such generation; whether there was one."""
-    generation = to_sweep(db)
-    if generation is None:
-        return False
-    rows = db.execute(
-        "SELECT n FROM memory_records WHERE generation = ? LIMIT ?", (generation, ROWS_AT_ONCE)
-    ).fetchall()
-    _delete(db, [n for (n,) in rows])
-    if len(rows) < ROWS_AT_ONCE:
-        db.execute("DELETE FROM memory_generations WHERE n = ?", (generation,))
-    return True
+def sweep(db: sqlite3.Connection) -> None:
+    """Deletes some rows of such generations."""
+    room = ROWS_AT_ONCE
+    while room > 0 and (generation := to_sweep(db)) is not None:
+        rows = db.execute("SELECT n FROM memory_records WHERE generation = ? LIMIT ?", (generation, room)).fetchall()
+        _delete(db, [n for (n,) in rows])
+        if len(rows) < room:
+            db.execute("DELETE FROM memory_generations WHERE n = ?", (generation,))
+        room -= len(rows) + 1
 
 
 def numbers(db: sqlite3.Connection, scope: int, ids: Sequence[str]) -> dict[str, int]:

@@ -25,7 +25,8 @@ _GRAPH = Path(__file__).with_name("minilm.onnx")
 _BATCH = 8
 _SHORT = 2
 _MAX_CHARACTERS = 20_000
-_CACHED_WORDS = 20_000
+CACHED_WORDS = 20_000
+"""Words whose static vectors are kept."""
 
 
 class _SessionOptions(Protocol):
@@ -130,7 +131,7 @@ class MiniLMWords:
                 row = self._cache.get(word)
                 if row is None:
                     row = self._cache[word] = self._vector(word)
-                    if len(self._cache) > _CACHED_WORDS:
+                    if len(self._cache) > CACHED_WORDS:
                         self._cache.popitem(last=False)
                 else:
                     self._cache.move_to_end(word)

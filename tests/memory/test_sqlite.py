@@ -438,7 +438,7 @@ async def test_wrong_sql_stays_a_bug(tmp_path: Path) -> None:
     database = await opened(tmp_path)
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await database.read(lambda db: db.execute("SELECT * FROM missing").fetchall())
-    with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+    with pytest.raises(sqlite3.OperationalError, match="incomplete input"):
         await database.write(lambda db: db.execute("INSERT").rowcount)
     with pytest.raises(sqlite3.OperationalError):
         await Database.open(tmp_path / "parley.db", ["CREATE NONSENSE;"])
