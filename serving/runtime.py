@@ -97,7 +97,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         stack.push_async_callback(database.close)
         memory = open_memory("", database, embedder)
         knowledge = open_knowledge(database)
-        parser = Parser(seconds=settings.parse_seconds, memory_mb=settings.parse_memory_mb)
+        parser = Parser(seconds=settings.parse_seconds, megabytes=settings.parse_memory_mb)
         stack.push_async_callback(parser.close)
         search = Search(memory, knowledge.graph, knowledge.catalog)
         model = await _model(settings, stack)
