@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import orjson
 
-from knowledge.entities import grams, match, normal, spans
+from knowledge.entities import grams, in_run, normal
 from knowledge.graph import GraphUnavailable
 from knowledge.relations import Sighting, names_beside, relations
 from knowledge.types import Entity, Mention, Name, PassageEntry, Target
@@ -150,7 +150,11 @@ def _clean(text: str) -> str:
 
 
 def _json(values: Iterable[str]) -> str:
-    return orjson.dumps([_clean(value) for value in values]).decode()
+    given = list(values)
+    try:
+        return orjson.dumps(given).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate: no stored value holds one
+        return orjson.dumps([_clean(value) for value in given]).decode()
 
 
 def _titles(connection: sqlite3.Connection, tenant: str, surfaces: Sequence[str]) -> dict[str, list[Target]]:
@@ -201,9 +205,10 @@ def _count(connection: sqlite3.Connection, tenant: str, surface: str) -> int:
 
 def _mentions(connection: sqlite3.Connection, tenant: str, passages: Sequence[str]) -> dict[str, list[Mention]]:
     rows = _runs(connection, tenant, passages)
-    wanted = {gram for row in rows for run, _ in row.runs for gram in grams(run)}
-    known = _known(connection, tenant, wanted)
-    named = {row.passage: _named(row, known) for row in rows}
+    found_in = {run: grams(run) for row in rows for run, _ in row.runs}
+    known = _known(connection, tenant, {gram for several in found_in.values() for gram in several})
+    holding = {run for run, several in found_in.items() if not known.isdisjoint(several)}
+    named = {row.passage: _named(row, known, holding) for row in rows}
     titled = _titled(connection, tenant, {surface for first in named.values() for surface in first})
     counts: dict[str, int] = {}
     found: dict[str, list[Mention]] = {}
@@ -220,13 +225,13 @@ def _mentions(connection: sqlite3.Connection, tenant: str, passages: Sequence[st
     return found
 
 
-def _named(row: _Runs, known: Container[str]) -> dict[str, int]:
-    """The known surfaces in a passage's runs, each with the first sentence that holds it."""
+def _named(row: _Runs, known: Container[str], holding: Container[str]) -> dict[str, int]:
+    """The known surfaces in a passage's runs (those in `holding`), each with the first sentence that holds it."""
     first: dict[str, int] = {}
     for run, sentence in row.runs:
-        if any(gram in known for gram in grams(run)):
-            for span in match(spans(run), known):
-                first.setdefault(span.text, sentence)
+        if run in holding:
+            for surface in in_run(run, known):
+                first.setdefault(surface, sentence)
     return first
 
 

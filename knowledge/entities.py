@@ -22,16 +22,6 @@ _JOINING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Words of a text that a known surface may stand for: words[first:end] of it."""
-
-    text: str
-    """Lower case, words joined by one space."""
-    first: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Word:
     text: str
     start: int
@@ -97,41 +87,50 @@ def _runs(text: str) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def grams(run: str) -> Iterator[str]:
+def grams(run: str) -> list[str]:
     """All that may be a surface in a run of names (as `normal` writes it)."""
     words = run.split()
-    for first in range(len(words)):
-        for end in range(first + 1, min(first + LONGEST, len(words)) + 1):
-            yield " ".join(words[first:end])
+    if len(words) == 1:
+        return words
+    return [" ".join(words[first:end]) for first, end in _ngrams(len(words))]
 
 
-def spans(run: str) -> list[Span]:
-    """The same as spans, longest first, without those of joining words alone."""
+def in_run(run: str, known: Container[str]) -> list[str]:
+    """The known surfaces in a run of names, the longest first; a word is part of one only."""
     words = run.split()
-    return _ngrams(words, [word not in _JOINING for word in words])
+    return _match(words, [word not in _JOINING for word in words], known)
 
 
-def question_spans(question: str) -> list[Span]:
-    """The n-grams of a question that may be a title: one word has a capital and is not the first, longest first."""
+def question_grams(question: str) -> list[str]:
+    """The n-grams of a question that may be a title: one of their words has a capital and is not the first."""
+    words, marked = _question(question)
+    return [" ".join(words[first:end]) for first, end in _ngrams(len(words)) if any(marked[first:end])]
+
+
+def in_question(question: str, known: Container[str]) -> list[str]:
+    """The known surfaces in a question, the longest first; a word is part of one only."""
+    return _match(*_question(question), known)
+
+
+def _question(question: str) -> tuple[list[str], list[bool]]:
     words = _words(question)
-    return _ngrams([word.text for word in words], [place > 0 and word.capital for place, word in enumerate(words)])
+    return [word.text for word in words], [place > 0 and word.capital for place, word in enumerate(words)]
 
 
-def _ngrams(words: Sequence[str], marked: Sequence[bool]) -> list[Span]:
-    return [
-        Span(" ".join(words[first : first + size]), first, first + size)
-        for size in range(min(LONGEST, len(words)), 0, -1)
-        for first in range(len(words) - size + 1)
-        if any(marked[first : first + size])
-    ]
+def _ngrams(size: int) -> Iterator[tuple[int, int]]:
+    """Start and end of all n-grams, longest first."""
+    for length in range(min(LONGEST, size), 0, -1):
+        for first in range(size - length + 1):
+            yield first, first + length
 
 
-def match(candidates: Sequence[Span], known: Container[str]) -> list[Span]:
-    """The spans that are known surfaces, longest first; a word is part of one match only."""
-    taken: set[int] = set()
-    found: list[Span] = []
-    for span in candidates:
-        if span.text in known and taken.isdisjoint(range(span.first, span.end)):
-            taken.update(range(span.first, span.end))
-            found.append(span)
+def _match(words: Sequence[str], marked: Sequence[bool], known: Container[str]) -> list[str]:
+    """The known n-grams that hold a marked word, longest first, none overlapping another."""
+    taken = [False] * len(words)
+    found: list[str] = []
+    for first, end in _ngrams(len(words)):
+        text = " ".join(words[first:end])
+        if text in known and any(marked[first:end]) and not any(taken[first:end]):
+            taken[first:end] = [True] * (end - first)
+            found.append(text)
     return found

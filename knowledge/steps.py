@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from knowledge.entities import match, question_spans
+from knowledge.entities import in_question, question_grams
 from knowledge.graph import GraphUnavailable, KnowledgeGraph
 from knowledge.types import SearchQuery
 from memory.store import MemoryStore
@@ -158,15 +158,15 @@ class TitleLink:
 
     async def __call__(self, ranking: Ranking) -> None:
         """Adds the part "link": w / (1 + place), .8 of it for a single word."""
-        candidates = question_spans(ranking.query.text)
-        if not candidates:
+        wanted = question_grams(ranking.query.text)
+        if not wanted:
             return
         try:
-            titles = await self._graph.titles(ranking.tenant, sorted({span.text for span in candidates}))
+            titles = await self._graph.titles(ranking.tenant, sorted(set(wanted)))
         except GraphUnavailable as error:
             ranking.note(f"Titles were not looked up: {error}")
             return
-        found = {span.text: titles[span.text] for span in match(candidates, titles)}
+        found = {surface: titles[surface] for surface in in_question(ranking.query.text, titles)}
         unseen = [passage for targets in found.values() for passage in _unseen(ranking, (t.passage for t in targets))]
         await score(self._memory, ranking, unseen)
         links: dict[str, float] = {}
