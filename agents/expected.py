@@ -35,6 +35,8 @@ _REASON_NOUNS = frozenset("reason cause purpose reasons causes purposes motive m
 _NAME_WORDS = frozenset("called named title titled name names term nickname nicknamed known".split())
 _COUNTERS = frozenset("many much far tall long old high large big deep fast often wide heavy".split())
 
+_QUESTION_WORDS = frozenset("who whose whom when where why how what which".split())
+
 _MONTHS = "january february march april may june july august september october november december".split()
 _WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 _YEAR = re.compile(
@@ -197,20 +199,21 @@ def expected_answer(question: str) -> Expected:
     def kind(name: Kind, detail: str = "", counted: frozenset[str] = frozenset()) -> Expected:
         return Expected(name, stems, detail, counted)
 
-    how = words.index("how") if "how" in words else -1
-    if 0 <= how < len(words) - 1 and words[how + 1] in _COUNTERS:
-        return kind("number", _measure(words, words[how + 1]), _counted(words[how + 2 :]))
+    at = next((place for place, word in enumerate(words) if word in _QUESTION_WORDS), len(words))
+    word, after = (words[at], words[at + 1 :]) if at < len(words) else ("", [])
+    if word == "how" and after and after[0] in _COUNTERS:
+        return kind("number", _measure(words, after[0]), _counted(after[1:]))
     if asked & _NUMBER_NOUNS:
         return kind("number", _measure(words, ""))
-    if "when" in words or asked & _DATE_NOUNS:
+    if word == "when" or asked & _DATE_NOUNS:
         return kind("date")
-    if asked & _PERSON_NOUNS or {"who", "whose", "whom"} & set(words):
+    if word in ("who", "whose", "whom") or asked & _PERSON_NOUNS:
         return kind("person")
-    if "where" in words or asked & _PLACE_NOUNS:
+    if word == "where" or asked & _PLACE_NOUNS:
         return kind("place")
-    if "why" in words or asked & _REASON_NOUNS or _FOR_WHAT.search(lower):
+    if word == "why" or asked & _REASON_NOUNS or _FOR_WHAT.search(lower):
         return kind("reason")
-    if how >= 0:
+    if word == "how":
         return kind("manner")
     if _NAME_WORDS & set(words):
         return kind("name")

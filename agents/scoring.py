@@ -8,15 +8,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.analysis import Analysed, Floats, analyse, pairs_of, sequence
 from agents.expected import Expected, expected_answer
 from agents.forms import WEIGHT, Form, bonus, form_of
-from knowledge.types import Found
+from knowledge.types import Found, Passage
 from memory.embedding import WordTable
 from memory.types import Statistics, Vector, Vectors
 from memory.words import STOP_WORDS, stem
 
+WEIGHTS: dict[str, float] = {
+    "cos_t": 10.0,
+    "soft_pred": 4.0,
+    "cov_prev": 3.0,
+    "bigram": 3.0,
+    "pcov": 3.0,
+    "carry": 3.0,
+    "kind": 2.0,
+    "soft_ctx": 1.5,
+    "pos": -1.2,
+}
+"""The nine terms, each 0 to 1, and their weights."""
 SOFT_MATCH = 0.3
 """Cosine in the word table above which two words count as related."""
 LABEL_MATCH = 0.8
@@ -86,49 +99,51 @@ def rank(question: Question, vector: Vector, found: Sequence[Found], table: Word
     for page in pages:
         for word in page.words:
             places.setdefault(word, len(places))
-    likeness = table.vectors(question.words) @ table.vectors(list(places)).T
+    likeness: Floats = table.vectors(question.words) @ table.vectors(list(places)).T
     likeness[likeness <= SOFT_MATCH] = 0.0
     scored: list[Scored] = []
     for place, (one, page) in enumerate(zip(found, pages, strict=True)):
-        if one.passage.units:
-            columns = np.fromiter((places[word] for word in page.words), np.intp, len(page.words))
-            scored += _score(question, vector, place, one, page, likeness[:, columns])
+        units = one.passage.units
+        if not units:
+            continue
+        columns = np.fromiter((places[word] for word in page.words), np.intp, len(page.words))
+        cosines, vectors = _cosines(vector, one)
+        terms = _terms(question, one.passage, page, cosines, likeness[:, columns])
+        scores = sum(weight * terms[name] for name, weight in WEIGHTS.items())
+        scores += WEIGHT * np.array([bonus(question.form, one.passage, row) for row in range(len(units))])
+        confidence = 11.3 * cosines + 5.65 * terms["soft_ctx"] - 8.25
+        scored += [
+            Scored(place, row, float(scores[row]), float(confidence[row]), None if vectors is None else vectors[row])
+            for row in range(len(units))
+        ]
     return sorted(scored, key=lambda one: -one.score)
 
 
-def _score(
-    question: Question, vector: Vector, place: int, found: Found, page: Analysed, likeness: Floats
-) -> list[Scored]:
-    cosines, vectors = _cosines(vector, found)
-    units = found.passage.units
-    shape = len(question.stems), len(units)
+def _terms(
+    question: Question, passage: Passage, page: Analysed, cosines: Floats, likeness: Floats
+) -> dict[str, NDArray[np.floating]]:
+    """The nine terms, one value for each unit; `likeness` is that of each question word and each of the page's."""
+    shape = len(question.stems), len(passage.units)
     held = np.array([[word in stems for stems in page.held] for word in question.stems], np.bool_).reshape(shape)
     named = np.array([[word in stems for stems in page.labels] for word in question.stems], np.bool_).reshape(shape)
     before = np.zeros_like(held)
     before[:, 1:] = held[:, :-1]
     match = np.maximum(held, page.best(likeness))
-    context = question.weights @ np.maximum(match, LABEL_MATCH * named)
     own = question.weights @ (held | named)
     previous = question.weights @ (held | named | before)
     pairs = np.array([sum(pair in run for pair in question.pairs) for run in page.runs])
-    whole = sum(weight for word, weight in zip(question.stems, question.weights, strict=True) if word in page.stems)
-    scores = (
-        10.0 * cosines
-        + 4.0 * (question.relation @ match)
-        + 3.0 * previous
-        + 3.0 * pairs / max(1, len(question.pairs))
-        + 3.0 * whole
-        + 3.0 * (previous - own) * page.pronouns
-        + 2.0 * np.array([question.expected.value(unit.text) for unit in units])
-        + 1.5 * context
-        - 0.12 * np.minimum(np.arange(len(units)), 10)
-        + WEIGHT * np.array([bonus(question.form, found.passage, row) for row in range(len(units))])
-    )
-    confidence = 11.3 * cosines + 5.65 * context - 8.25
-    return [
-        Scored(place, row, float(scores[row]), float(confidence[row]), None if vectors is None else vectors[row])
-        for row in range(len(units))
-    ]
+    return {
+        "cos_t": cosines,
+        "soft_pred": question.relation @ match,
+        "cov_prev": previous,
+        "bigram": pairs / max(1, len(question.pairs)),
+        "pcov": question.weights
+        @ np.array([[word in page.stems] * shape[1] for word in question.stems]).reshape(shape),
+        "carry": (previous - own) * page.pronouns,
+        "kind": np.array([question.expected.value(unit.text) for unit in passage.units]),
+        "soft_ctx": question.weights @ np.maximum(match, LABEL_MATCH * named),
+        "pos": np.minimum(np.arange(shape[1]), 10) / 10.0,
+    }
 
 
 def _cosines(vector: Vector, found: Found) -> tuple[Floats, Vectors | None]:
