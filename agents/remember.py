@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from agents.context import RunContext
-from memory.remember import forgets, worth_keeping
+from memory.remember import EVERYTHING, forgets, worth_keeping
 from memory.store import MemoryUnavailable
-from memory.types import TRUST_USER, Label, Record, Scope
+from memory.types import TRUST_USER, Label, Query, Record, Scope
+
+MOST_MEMORIES, LIKELY_MEMORIES = 100_000, 20
+SAME_SUBJECT = 0.6
+"""Cosine from which a memory is about what the user wants forgotten, without sharing a word with it."""
 
 
 def memories_of(tenant: str, user: str) -> Scope:
@@ -26,8 +30,10 @@ async def remember(text: str, ctx: RunContext) -> int:
         return 0
     scope = memories_of(turn.tenant, turn.user)
     try:
-        if wanted := forgets(text):
+        unwanted = forgets(text)
+        for wanted in unwanted:
             await _forget(wanted, scope, ctx)
+        if unwanted:
             return 0
         kept = worth_keeping(text)
         if not kept:
@@ -45,10 +51,10 @@ async def remember(text: str, ctx: RunContext) -> int:
 
 
 async def _forget(wanted: str, scope: Scope, ctx: RunContext) -> None:
-    """Removes the memories that are about what the user named; "" means all of them that are found."""
-    from memory.types import Query
-
+    """Removes the memories about what the user named, or all of them."""
     vector = (await ctx.deps.embedder.embed([wanted]))[0]
-    for hit in await ctx.deps.memory.search(scope, Query(wanted, vector), 20):
-        if hit.score.words > 0 or hit.score.dense >= 0.6:
+    everything = wanted == EVERYTHING
+    limit = MOST_MEMORIES if everything else LIKELY_MEMORIES
+    for hit in await ctx.deps.memory.search(scope, Query(wanted, vector), limit):
+        if everything or hit.score.words > 0 or hit.score.dense >= SAME_SUBJECT:
             await ctx.deps.memory.publish(scope, hit.source, None, 0)

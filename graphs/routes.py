@@ -7,6 +7,7 @@ from langgraph.graph import END
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
+from agents.types import Plan, Verdict
 from graphs.state import ChatState, Run, StepState
 from memory.types import Vector
 
@@ -18,8 +19,8 @@ def after_begin(state: ChatState) -> list[str]:
 
 def after_plan(state: ChatState) -> list[Send] | str:
     """Independent steps run in parallel; without any, or when the question is refused, the answer is next."""
-    steps = state["plan"].steps
-    if not state["verdict"].allowed or not steps:
+    steps = state.get("plan", Plan()).steps
+    if not state.get("verdict", Verdict(True)).allowed or not steps:
         return "answer"
     return [
         Send("act" if step.kind == "tool" else "retrieve", StepState(step=step, vector=_vector_of(state, step.query)))
