@@ -67,8 +67,9 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def _explain(errors: list[ErrorDetails]) -> ApiError:
-    """The first error, in words, with the field's name as OpenAI writes it: `messages[0].content`."""
-    error = max(errors, key=lambda one: len(_field(one)) if one["loc"] else 0)
+    """The most telling error, in words, with the field's name as OpenAI writes it: `messages[0].content`. Of a
+    union's errors that is the one that came furthest."""
+    error = max(errors, key=lambda one: (len(_field(one)), not one["type"].endswith("_type")))
     param = _field(error)
     return ApiError(400, f"{param}: {error['msg']}" if param else f"{error['msg']}", param=param or None)
 

@@ -21,10 +21,10 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether it can serve, and what is wrong with each part; an empty text means nothing."""
+    """Whether it can serve, and what is wrong with each part; null means nothing."""
 
     status: str = Field(examples=["ready"], description='"ready", "degraded" (works without the part) or "not ready".')
-    parts: dict[str, str] = Field(examples=[{"database": "", "embedder": ""}])
+    parts: dict[str, str | None] = Field(examples=[{"data": None, "embedder": None, "model": "status 500"}])
 
 
 def health_routes(runtime: Runtime) -> APIRouter:
