@@ -74,7 +74,7 @@ async def _parts(settings: Settings) -> list[Check]:
             ready = await runtime.ready()
             documents = await runtime.catalog.below("local", "")
             details = {
-                "database": f"{runtime.database.path}, {len(documents)} documents",
+                "data": f"{runtime.database.path}, {len(documents)} documents",
                 "embedder": runtime.embedder.name,
                 "model": settings.model_url,
             }

@@ -18,11 +18,12 @@ DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "docs" / "tour", tmp_path / "papers")
-    run(tmp_path, ["ingest", "papers"])
-    return tmp_path
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chat")
+    shutil.copytree(ROOT / "docs" / "tour", folder / "papers")
+    run(folder, ["ingest", "papers"])
+    return folder
 
 
 def environ(work: Path) -> dict[str, str]:

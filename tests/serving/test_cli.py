@@ -11,8 +11,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import pytest
@@ -49,15 +52,40 @@ class Ended(NamedTuple):
 Parley = Callable[..., Ended]
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tour's papers, and a data folder that holds them."""
+    folder = tmp_path_factory.mktemp("library")
+    shutil.copytree(TOUR, folder / "papers")
+    with start("ingest", str(folder / "papers"), PARLEY_DATA_DIR=str(folder / "data")) as process:
+        process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    return folder
+
+
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the tour's papers; the data folder beside them."""
+    """A working folder with papers of its own; the data folder beside it does not exist yet."""
     shutil.copytree(TOUR, tmp_path / "papers")
     for name in [name for name in os.environ if name.startswith("PARLEY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PARLEY_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def data(library: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the library's data folder; the working folder is the library."""
+    shutil.copytree(library / "data", work / "data")
+    monkeypatch.chdir(library)
+    return work / "data"
+
+
+@pytest.fixture
+def empty(library: Path, work: Path) -> None:
+    """A data folder without documents, yet with what the first start computes."""
+    shutil.copytree(library / "data" / "cache", work / "data" / "cache")
 
 
 @pytest.fixture
@@ -80,6 +108,39 @@ def parley(work: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Parley]:
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)  # closes the log
     root.handlers[:] = kept
     root.setLevel(level)
+
+
+@contextmanager
+def broken_model() -> Generator[str]:
+    """A model server on a real socket that breaks off after its first word."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply("application/json", b'{"object": "list", "data": [{"id": "m", "object": "model"}]}')
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            delta = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "The Elm Room "}}]}
+            self.reply("text/event-stream", f"data: {json.dumps(delta)}\n\n".encode())
+
+        def reply(self, kind: str, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
@@ -185,8 +246,10 @@ def test_settings_as_json(parley: Parley) -> None:
 # -- documents ---------------------------------------------------------------------------------------------------
 
 
-def test_ingest_reports_what_it_did_as_one_object(parley: Parley, work: Path) -> None:
-    (work / "papers" / "broken.pdf").write_bytes(b"%PDF-1.7 no more than that")
+@pytest.mark.usefixtures("empty")
+def test_ingest_says_what_it_did(parley: Parley, work: Path) -> None:
+    broken = work / "papers" / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7 no more than that")
     first = parley("ingest", "papers", "--json")
     assert first.status == 0
     report = first.json()
@@ -195,36 +258,34 @@ def test_ingest_reports_what_it_did_as_one_object(parley: Parley, work: Path) ->
     (failed,) = first.list("failed")
     assert str(failed["path"]).endswith("broken.pdf")
     assert failed["reason"]
-    (work / "papers" / "broken.pdf").unlink()
+    alone = parley("ingest", "papers/broken.pdf", "--json")
+    assert alone.status == 1
+    assert "nothing could be read" in alone.err
+    assert len(alone.list("failed")) == 1
     (work / "papers" / "fees.csv").unlink()
     (work / "papers" / "handbook.md").write_text("# Handbook\n\nEvery reader may borrow one book at once.\n")
-    again = parley("ingest", "papers", "--json").json()
-    assert (again["new"], again["unchanged"], again["updated"], again["removed"]) == (0, 1, 1, 1)
+    again = parley("ingest", "papers")
+    assert again.status == 0
+    assert "1 unchanged, 1 updated, 1 removed, 1 failed; 1 passages in" in again.out
+    assert "broken.pdf: " in again.out
 
 
-def test_ingest_for_people_names_each_failure(parley: Parley, work: Path) -> None:
-    (work / "papers" / "broken.pdf").write_bytes(b"%PDF-1.7 no more than that")
-    ended = parley("ingest", "papers")
-    assert ended.status == 0
-    assert "3 new, 1 failed" in ended.out
-    assert "broken.pdf: " in ended.out
-
-
-def test_ingest_fails_when_a_named_path_is_missing_or_nothing_can_be_read(parley: Parley, work: Path) -> None:
+@pytest.mark.usefixtures("empty")
+def test_ingest_of_a_path_that_does_not_exist_ends_with_status_1(parley: Parley) -> None:
     missing = parley("ingest", "papers/none.md", "--json")
-    assert missing.status == 1
+    assert (missing.status, missing.out) == (1, "")
     assert "none.md" in missing.err
-    (work / "broken.pdf").write_bytes(b"%PDF-1.7 no more than that")
-    unreadable = parley("ingest", "broken.pdf", "--json")
-    assert unreadable.status == 1
-    assert "nothing could be read" in unreadable.err
-    assert len(unreadable.list("failed")) == 1
 
 
-def test_documents_are_listed_shown_and_removed(parley: Parley, work: Path) -> None:
-    assert parley("documents", "list", "--json").list("documents") == []
+@pytest.mark.usefixtures("empty")
+def test_without_documents_the_verbs_say_so(parley: Parley) -> None:
+    assert parley("documents", "list", "--json").json() == {"documents": []}
     assert "parley ingest" in parley("documents", "list").err
-    parley("ingest", "papers")
+    assert parley("search", "anything", "--json").json() == {"hits": []}
+    assert "Nothing found" in parley("search", "anything").out
+
+
+def test_documents_are_listed_shown_and_removed(parley: Parley, data: Path, library: Path) -> None:
     listed = parley("documents", "list", "--json").list("documents")
     assert len(listed) == 3
     assert set(listed[0]) == {"id", "title", "path", "passages", "bytes", "updated_at"}
@@ -235,13 +296,14 @@ def test_documents_are_listed_shown_and_removed(parley: Parley, work: Path) -> N
     assert {name: shown.json()[name] for name in fees} == fees
     assert len(shown.list("content")) == fees["passages"]
     assert "Interlibrary loan" in parley("documents", "show", "papers/fees.csv").out
-    assert str(fees["id"]) in parley("documents", "show", "papers/fees.csv").out
-    assert parley("documents", "remove", str(fees["id"]), "papers/handbook.md", "--json").status == 0
-    assert "removed" in parley("documents", "remove", str(work / "papers" / "opening-hours.html")).err
+    removed = parley("documents", "remove", str(fees["id"]), "papers/handbook.md", "--json")
+    assert len(removed.list("removed")) == 2
+    assert "removed" in parley("documents", "remove", str(library / "papers" / "opening-hours.html")).err
     assert parley("documents", "list", "--json").list("documents") == []
-    assert (work / "papers" / "fees.csv").exists()
+    assert (library / "papers" / "fees.csv").exists()
 
 
+@pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("verb", ["show", "remove"])
 def test_a_document_that_does_not_exist_ends_with_status_1(parley: Parley, verb: str) -> None:
     ended = parley("documents", verb, "nothing", "--json")
@@ -249,10 +311,8 @@ def test_a_document_that_does_not_exist_ends_with_status_1(parley: Parley, verb:
     assert "there is no document nothing" in ended.err
 
 
+@pytest.mark.usefixtures("data")
 def test_search_shows_passages_with_the_parts_of_their_score(parley: Parley) -> None:
-    assert parley("search", "anything", "--json").json() == {"hits": []}
-    assert "Nothing found" in parley("search", "anything").out
-    parley("ingest", "papers")
     hits = parley("search", "meeting room projector", "--limit", "2", "--json").list("hits")
     assert len(hits) == 2
     assert set(hits[0]) == {
@@ -268,8 +328,8 @@ def test_search_shows_passages_with_the_parts_of_their_score(parley: Parley) -> 
 # -- answers -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("data")
 def test_ask_answers_with_its_source(parley: Parley) -> None:
-    parley("ingest", "papers")
     ended = parley("ask", "How many books may I borrow at once?", "--json")
     answer = ended.json()
     assert (ended.status, ended.err) == (0, "")
@@ -286,14 +346,24 @@ def test_ask_answers_with_its_source(parley: Parley) -> None:
     assert "note: " in for_people.out
 
 
+@pytest.mark.usefixtures("data")
 def test_ask_of_a_file_answers_every_line_in_order(parley: Parley, work: Path) -> None:
-    parley("ingest", "papers")
-    (work / "questions.txt").write_text("How many books may I borrow at once?\n\nWhat does a lost card cost?\n")
-    ended = parley("ask", "--file", "questions.txt")
+    file = work / "questions.txt"
+    strange = f"\N{ZERO WIDTH SPACE}\n{'x' * 100_000}\n"
+    file.write_text(
+        f"How many books may I borrow at once?\n\nWhat does a lost card cost?\n{strange}", encoding="utf-8-sig"
+    )
+    ended = parley("ask", "--file", str(file))
     assert ended.status == 0
-    first, second = (OBJECT.validate_python(json.loads(line)) for line in ended.out.splitlines())
+    first, second, *others = (OBJECT.validate_python(json.loads(line)) for line in ended.out.splitlines())
     assert "12 books" in str(first["answer"])
     assert "4.50" in str(second["answer"])
+    assert len(others) == 2
+
+
+@pytest.mark.usefixtures("data")
+def test_a_question_in_bytes_that_are_no_text_is_answered(parley: Parley) -> None:
+    assert parley("ask", "\udcff\udcfe?", "--json").status == 0
 
 
 def test_ask_of_a_file_that_cannot_be_read_ends_with_status_1(parley: Parley, work: Path) -> None:
@@ -304,29 +374,39 @@ def test_ask_of_a_file_that_cannot_be_read_ends_with_status_1(parley: Parley, wo
         assert f"{name} cannot be read" in ended.err
 
 
-def test_a_question_of_many_bytes_or_strange_signs_is_answered(parley: Parley) -> None:
-    for question in ("\N{ZERO WIDTH SPACE}", "x" * 100_000, "\udcff\udcfe?"):
-        assert parley("ask", question, "--json").status == 0
+@pytest.mark.usefixtures("data")
+def test_a_model_that_breaks_off_ends_the_command_with_status_1(parley: Parley, work: Path) -> None:
+    (work / "questions.txt").write_text("What is the Elm Room?\n")
+    with broken_model() as url:
+        one = parley("ask", "What is the Elm Room?", "--json", "--model-url", url, "--model", "m")
+        many = parley("ask", "--file", str(work / "questions.txt"), "--model-url", url, "--model", "m")
+    assert (one.status, one.out) == (1, "")
+    assert one.err.strip()
+    assert many.status == 1
+    assert set(OBJECT.validate_python(json.loads(many.out))) == {"error"}
+    assert "1 of 1 questions failed" in many.err
 
 
 # -- doctor, bugs, processes -------------------------------------------------------------------------------------
 
 
-def test_doctor_finds_everything_well_on_a_fresh_machine(parley: Parley, work: Path) -> None:
+@pytest.mark.usefixtures("work")
+def test_doctor_finds_everything_well_on_a_fresh_machine(parley: Parley) -> None:
     ended = parley("doctor")
     assert ended.status == 0
-    for name in ("data folder", "database", "embedder", "model", *(f"package {name}" for name in ("agents", "evals"))):
+    for name in ("data folder", "data: ", "embedder", "model", "package agents", "package evals"):
         assert name in ended.out
     assert "✗" not in ended.out
     checks = parley("doctor", "--json").list("checks")
     assert all(check["trouble"] == "" for check in checks)
 
 
+@pytest.mark.usefixtures("empty")
 def test_doctor_says_what_does_not_work(parley: Parley, work: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
-        (work / "data").mkdir(mode=0o755)
+        (work / "data").chmod(0o755)
         ended = parley("doctor", "--json", "--model-url", url)
     assert ended.status == 1
     wrong = {str(check["name"]): str(check["trouble"]) for check in ended.list("checks") if check["trouble"]}
@@ -336,16 +416,15 @@ def test_doctor_says_what_does_not_work(parley: Parley, work: Path) -> None:
     assert "✗ parts: " in parley("doctor").out
 
 
-def test_a_bug_is_one_line_and_a_traceback_in_the_log(parley: Parley, work: Path) -> None:
-    parley("ingest", "papers")
-    with sqlite3.connect(work / "data" / "parley.sqlite") as database:
+def test_a_bug_is_one_line_and_a_traceback_in_the_log(parley: Parley, data: Path) -> None:
+    with sqlite3.connect(data / "parley.sqlite") as database:
         database.execute("ALTER TABLE documents RENAME COLUMN title TO gone")
     database.close()
     ended = parley("documents", "list")
     assert ended.status == 1
     assert "this is a bug in Parley" in ended.err
     assert "Traceback" not in ended.err
-    assert "Traceback" in (work / "data" / "parley.log").read_text()
+    assert "Traceback" in (data / "parley.log").read_text()
     with pytest.raises(sqlite3.OperationalError):
         main(["--debug", "documents", "list"])
 
@@ -358,15 +437,33 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(work: Path) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
-def test_ctrl_c_stops_an_ingestion_cleanly_and_the_next_one_goes_on(work: Path) -> None:
-    for number in range(400):
-        text = f"# Note {number}\n\n" + "\n\n".join(f"Shelf {number} holds book {book}." for book in range(40))
-        (work / "papers" / f"{number}.md").write_text(text)
-    with start("ingest", "papers", COLUMNS="80") as process:
-        log = work / "data" / "parley.sqlite"
-        while not log.exists() and process.poll() is None:
-            os.sched_yield()
+@pytest.mark.usefixtures("empty")
+def test_ctrl_c_stops_an_ingestion_cleanly_and_the_next_one_goes_on(parley: Parley, work: Path) -> None:
+    for number in range(150):
+        text = "\n\n".join(f"Shelf {number} holds the book {book} of the series." for book in range(8))
+        (work / "papers" / f"note-{number}.md").write_text(f"# Note {number}\n\n{text}\n")
+    with start("ingest", "papers") as process:
+        while not documents_in(work / "data" / "parley.sqlite"):
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.02)  # it works on; look again
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
+    assert "stopped; what was finished is kept (" in said
     assert "Traceback" not in said
+    report = parley("ingest", "papers", "--json").json()
+    assert isinstance(report["unchanged"], int)
+    assert isinstance(report["new"], int)
+    assert report["unchanged"] > 0
+    assert report["new"] + report["unchanged"] == 153
+
+
+def documents_in(file: Path) -> int:
+    if not file.exists():
+        return 0
+    with closing(sqlite3.connect(file)) as database:
+        try:
+            count: int = database.execute("SELECT count(*) FROM documents").fetchone()[0]
+        except sqlite3.OperationalError:  # not made yet
+            return 0
+    return count

@@ -58,7 +58,9 @@ def test_it_greets_answers_and_ends_in_order(tmp_path: Path, ends: signal.Signal
         url = base(process)
         assert json.loads(get(f"{url}/v1/models"))["data"][0]["id"] == "parley"
         process.send_signal(ends)
-        rest, said = process.communicate(timeout=DEADLINE)
+        assert process.stdout is not None
+        rest = process.stdout.read()
+        _, said = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0
     assert "ingest FOLDER" in rest
     assert f"curl -N {url}/v1/chat/completions" in rest
