@@ -85,9 +85,8 @@ class EmbeddedMemory:
                 return []
             words = self._words.ranked(db, at, view, query.text, limit)
             found = list({*view.best(vector, limit), *list(words)[:limit]})
-            names = rows.names(db, found)
             hits = [
-                Hit(*names[row], Score(dense, words.get(row, 0.0)))
+                Hit(*view.name(row), Score(dense, words.get(row, 0.0)))
                 for row, dense in zip(found, view.cosines(vector, found), strict=True)
             ]
             return sorted(hits, key=lambda hit: (-hit.score.dense, hit.id))

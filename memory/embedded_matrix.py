@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.embedded_rows import ScopeRow
+from memory.sqlite import from_sql
 from memory.types import Scope, Vector, Vectors
 
 _BLOCK = 4096
@@ -30,6 +31,8 @@ class View:
     """One per position; its length is the number of positions."""
     places: dict[int, int]
     """Row number to position; shared with later views, so a position counts only if alive here."""
+    names: list[tuple[str, str]]
+    """(id, source) by position; shared with later views, which only add to it."""
     live: int
     """Number of live records."""
 
@@ -58,6 +61,10 @@ class View:
         at = self.places.get(row, len(self.alive))
         return at < len(self.alive) and bool(self.alive[at])
 
+    def name(self, row: int) -> tuple[str, str]:
+        """Id and source of a row."""
+        return self.names[self.places[row]]
+
     def cosines(self, query: Vector, rows: Sequence[int]) -> list[float]:
         """Cosine of each row, the same for a row whatever is asked beside it."""
         if not rows:
@@ -80,14 +87,15 @@ class Matrix:
         self._blocks: list[Vectors] = []
         self._rows: list[NDArray[np.int64]] = []
         self._places: dict[int, int] = {}
+        self._names: list[tuple[str, str]] = []
         self._sources: dict[str | bytes, tuple[int, int]] = {}
-        self._view = View(0, (), (), np.empty(0, np.bool_), self._places, 0)
+        self._view = View(0, (), (), np.empty(0, np.bool_), self._places, self._names, 0)
         self._whole = True
 
     @property
     def bytes(self) -> int:
         """Memory held, about."""
-        return len(self._view.alive) * (self._dimensions * 4 + 200)
+        return len(self._view.alive) * (self._dimensions * 4 + 400)
 
     def view(self, db: sqlite3.Connection, scope: ScopeRow) -> View:
         """The view of the snapshot that `db` reads: what changed since the last one is read from the file."""
@@ -108,12 +116,13 @@ class Matrix:
             start, end = self._sources.pop(source, (0, 0))
             alive[start:end] = False
         size = len(alive)
-        for source, row, vector in db.execute(
-            "SELECT s.source, r.n, v.vector FROM memory_sources s CROSS JOIN memory_records r ON r.generation = s.live"
-            " CROSS JOIN memory_vectors v ON v.n = r.n WHERE s.scope = ? AND s.revision > ?",
+        for source, row, id, vector in db.execute(
+            "SELECT s.source, r.n, r.id, v.vector FROM memory_sources s"
+            " CROSS JOIN memory_records r ON r.generation = s.live CROSS JOIN memory_vectors v ON v.n = r.n"
+            " WHERE s.scope = ? AND s.revision > ?",
             (scope.n, since),
         ):
-            self._put(size, row, np.frombuffer(vector, np.float32))
+            self._put(size, row, (from_sql(id), from_sql(source)), np.frombuffer(vector, np.float32))
             start, _ = self._sources.get(source, (size, size))
             size += 1
             self._sources[source] = (start, size)
@@ -122,17 +131,18 @@ class Matrix:
         if len(alive) > 2 * self._view.live + _BLOCK:
             self._compact()
 
-    def _put(self, at: int, row: int, vector: Vector) -> None:
+    def _put(self, at: int, row: int, name: tuple[str, str], vector: Vector) -> None:
         if at == len(self._blocks) * _BLOCK:
             self._blocks.append(np.empty((_BLOCK, self._dimensions), np.float32))  # untouched pages take no memory
             self._rows.append(np.empty(_BLOCK, np.int64))
         self._blocks[-1][at % _BLOCK] = vector
         self._rows[-1][at % _BLOCK] = row
         self._places[row] = at
+        self._names.append(name)
 
     def _show(self, revision: int, alive: NDArray[np.bool_]) -> None:
         live = int(np.count_nonzero(alive))
-        self._view = View(revision, tuple(self._blocks), tuple(self._rows), alive, self._places, live)
+        self._view = View(revision, tuple(self._blocks), tuple(self._rows), alive, self._places, self._names, live)
 
     def _compact(self) -> None:
         """Moves the live rows into new blocks; views already given out keep the old ones."""
@@ -142,7 +152,8 @@ class Matrix:
         for source, (start, end) in sources.items():
             begin = size
             for at in range(start, end):
-                self._put(size, int(old.rows[at // _BLOCK][at % _BLOCK]), old.blocks[at // _BLOCK][at % _BLOCK])
+                block, place = divmod(at, _BLOCK)
+                self._put(size, int(old.rows[block][place]), old.names[at], old.blocks[block][place])
                 size += 1
             self._sources[source] = (begin, size)
         self._show(old.revision, np.ones(size, np.bool_))

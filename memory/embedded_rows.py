@@ -305,16 +305,6 @@ def numbers(db: sqlite3.Connection, scope: int, ids: Sequence[str]) -> dict[str,
     return {from_sql(id): n for id, n in rows}
 
 
-def names(db: sqlite3.Connection, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
-    """(id, source) by row number."""
-    found = db.execute(
-        "SELECT r.n, r.id, g.source FROM memory_records r JOIN memory_generations g ON g.n = r.generation"
-        f" WHERE r.n IN ({_marks(rows)})",
-        rows,
-    )
-    return {n: (from_sql(id), from_sql(source)) for n, id, source in found}
-
-
 def records(db: sqlite3.Connection, scope: int, ids: Sequence[str], dimensions: int) -> dict[str, Record]:
     """The live records among `ids`."""
     rows = db.execute(

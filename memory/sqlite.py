@@ -249,6 +249,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, schemas: Sequence[str])
             f"the database {path} was written by a newer Parley (format {version}, this one knows {VERSION}); "
             "install that version or choose another data folder"
         )
+    connection.execute("PRAGMA page_size = 8192")  # of a new file: three passages to a page, a fifth less disk
     connection.execute("PRAGMA journal_mode = WAL")
     mark = f"PRAGMA user_version = {VERSION};" if version != VERSION else ""
     connection.executescript("\n".join(["BEGIN IMMEDIATE;", *schemas, mark, "COMMIT;"]))
