@@ -19,7 +19,7 @@ from memory.types import Vector, Vectors
 _FOLDER = Path(__file__).parent / "data"
 FILES = {"intent": "intents.jsonl", "moderation": "moderation.jsonl"}
 """Kind of examples to its data file: one {"label", "text"} a line, our own sentences."""
-NEAREST = 3
+NEAREST = 2
 """Examples of a label that its score is the mean of: one is chance, many punish labels of many sides."""
 
 

@@ -38,7 +38,7 @@ _ASSIGNED = re.compile(
     r"(?i)\b(?:password|passwd|passphrase|secret(?:[_ -]?key)?|api[_ -]?key|access[_ -]?token|auth[_ -]?token)"
     r"[\"']?\s*(?:=|:|is)\s*[\"'`]?(?P<value>[^\s\"'`,;<>{}\[\]()]{12,60})"
 )
-_DIGITS = re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_DIGITS = re.compile(r"(?<![\w.,-])(?<![A-Z]{2}\d{2} )\d(?:[ -]?\d){12,18}(?![\w-])")
 _SOCIAL = re.compile(r"(?<![\w.-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?!\w)")
 
@@ -108,13 +108,13 @@ def held_from(text: str) -> int:
     return len(text)
 
 
-def leaks(text: str, *, final: bool, allowed: str = "") -> Iterator[Leak]:
+def leaks(text: str, *, final: bool, said: str = "", evidence: str = "") -> Iterator[Leak]:
     """The leaks in a text; without `final`, a number or word that reaches its end is still growing and is left.
 
-    Personal numbers that stand in `allowed` (what the user wrote, or the evidence says) may pass; so may secrets
-    that the user wrote; placeholders and examples are none."""
+    What the user `said` may be said back; a personal number may also be repeated from the `evidence`, a secret may
+    not. Placeholders and examples are none."""
     for match in _KEY.finditer(text):
-        if _random(match[0]) and match[0] not in allowed:
+        if _random(match[0]) and match[0] not in said:
             yield Leak("secret", *match.span())
     for match in _PRIVATE_KEY.finditer(text):
         yield Leak("secret", *match.span())
@@ -122,7 +122,7 @@ def leaks(text: str, *, final: bool, allowed: str = "") -> Iterator[Leak]:
         known = (
             _PLACEHOLDERS.match(match["password"]) or match["password"] == match["user"] or _LOCAL.match(match["host"])
         )
-        if not known and (final or match.end() < len(text)) and match[0] not in allowed:
+        if not known and (final or match.end() < len(text)) and match[0] not in said:
             yield Leak("secret", *match.span())
     for match in _ASSIGNED.finditer(text):
         value = match["value"].rstrip(".")
@@ -130,12 +130,12 @@ def leaks(text: str, *, final: bool, allowed: str = "") -> Iterator[Leak]:
             (final or match.end() < len(text))
             and _random(value)
             and not _PLACEHOLDERS.match(value)
-            and value not in allowed
+            and value not in said
         ):
             yield Leak("secret", *match.span())
     for pattern, valid in ((_DIGITS, _is_card), (_SOCIAL, _always), (_IBAN, _is_iban)):
         for match in pattern.finditer(text):
-            if (final or match.end() < len(text)) and valid(match[0]) and not _among(match[0], allowed):
+            if (final or match.end() < len(text)) and valid(match[0]) and not _among(match[0], f"{said}\n{evidence}"):
                 yield Leak("personal_data", *match.span())
 
 

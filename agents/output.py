@@ -43,8 +43,9 @@ class Screened:
 class OutputScreen:
     """Screens one answer, piece by piece."""
 
-    def __init__(self, allowed: Callable[[], str]) -> None:
-        self._allowed = allowed
+    def __init__(self, known: Callable[[], tuple[str, str]]) -> None:
+        """`known` gives what the user said and what the evidence holds; it is asked only when something is found."""
+        self._known = known
         self._held = ""
         self._out = 0
         self._sentence: list[str] = []
@@ -74,7 +75,10 @@ class OutputScreen:
 
     def _checked(self, whole: str, place: int, *, final: bool) -> Screened:
         if whole:
-            found = next(iter(leaks(self._tail + whole, final=final, allowed=self._allowed())), None)
+            found = next(leaks(self._tail + whole, final=final), None)
+            if found is not None:
+                said, evidence = self._known()
+                found = next(leaks(self._tail + whole, final=final, said=said, evidence=evidence), None)
             if found is not None and found.end > len(self._tail):
                 return self._withheld(found, whole)
         self._held = "" if final else whole[place:]

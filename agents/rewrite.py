@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from agents.language import detect
+from agents.smalltalk import topic
 from agents.subjects import asked_about, spans, subject
 from agents.types import Message
 
@@ -102,14 +103,15 @@ _PRONOUNS = {
 
 
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """(user text, text of the answer that followed), the newest TURNS + 1, oldest first."""
+    """(user text, text of the answer that followed) of the last message and TURNS before it that are no small talk."""
     turns: list[tuple[str, str]] = []
     for message in messages:
         if message.role == "user":
             turns.append((" ".join(message.content[: LONGEST * 4].split()), ""))
         elif message.role == "assistant" and turns and message.content:
             turns[-1] = (turns[-1][0], message.content[: LONGEST * 4])
-    return turns[-(TURNS + 1) :]
+    matter = [turn for turn in turns[:-1] if topic(turn[0]) is None]
+    return [*matter[-TURNS:], *turns[-1:]]
 
 
 def _resolved(question: str, before: str, answer: str) -> Rewriting:

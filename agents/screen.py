@@ -26,11 +26,11 @@ RULES: dict[str, str] = {
 }
 """Every rule in words a person understands."""
 ALLOWED = Verdict(allowed=True)
-SURE, UNSURE = 0.62, 0.5
+SURE, UNSURE = 0.48, 0.4
 """Mean cosine to a category's nearest examples: from SURE on it is blocked, from UNSURE on a model is asked."""
 MARGIN = 0.06
 """How much nearer than the next label, the harmless one included, the category must be to be blocked unasked."""
-SURE_WRITTEN = 0.66
+SURE_WRITTEN = 0.56
 """The same for what a model writes, which more often speaks about such things than wants them."""
 READ = 4_000
 """Characters of a message that the rules read; what follows is seen by them piece by piece of this size."""

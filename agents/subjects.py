@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from memory.words import STOP_WORDS, tokens
+from memory.words import STOP_WORDS, content_words, tokens
 
 _NAME = r"(?:[A-ZÀ-ÖØ-Þ][\w'’&-]*(?:\.[A-Z]\w*)*|\d+[A-Z]\w*)"
 _JOINED = r"(?:of|the|de|la|du|von|van|der|for|in)(?: the)?"
@@ -65,7 +65,7 @@ def subject(word: str, before: str, answer: str) -> tuple[str, bool]:
     if word in _PEOPLE and told and _WHO.match(before) and not _WHO_IS_NAME.match(before):
         return told[0], not asked
     if told and word not in _ONE_PERSON and _WANTS_NAME.match(before):
-        return told[0], True
+        return _with_article(told[0], answer), True
     if asked:
         return asked, True
     return (told[0], False) if told else ("", False)
@@ -91,8 +91,8 @@ def asked_about(question: str) -> str:
 def _told(before: str, answer: str) -> list[str]:
     """Names that the first two sentences of an answer brought in, in order."""
     text = " ".join(_SENTENCE.split(_MARKS.sub("", answer).strip())[:2])
-    asked = set(tokens(before))
-    return [_with_article(name, text) for name in spans(text) if len(name) > 1 and not set(tokens(name)) <= asked]
+    asked = set(content_words(before))
+    return [name for name in spans(text) if len(name) > 1 and not set(tokens(name)) & asked]
 
 
 def _with_article(name: str, text: str) -> str:

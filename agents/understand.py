@@ -17,10 +17,10 @@ from agents.types import Intent, IntentKind, Message
 from memory.types import Vector
 from tools.recognise import recognise
 
-SURE = 0.62
+SURE = 0.47
 """An example this near (cosine) decides alone, when the next kind is MARGIN further off."""
-MARGIN = 0.08
-UNSURE = 0.5
+MARGIN = 0.12
+UNSURE = 0.4
 """Between UNSURE and SURE a model is asked, if there is one; below it a message counts as a question."""
 SHOWN = 6
 """Messages that a model is shown to understand the last one."""
