@@ -23,7 +23,7 @@ def request_body(model: str, request: ModelRequest) -> bytes:
         if not request.parallel_tool_calls:
             body["parallel_tool_calls"] = False
     if request.schema is not None:
-        form: JsonObject = {"name": "answer", "schema": request.schema, "strict": True}
+        form: JsonObject = {"name": "answer", "schema": request.schema}  # "strict" would refuse optional fields
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     if request.stop:
         body["stop"] = list(request.stop)

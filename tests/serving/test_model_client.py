@@ -109,7 +109,7 @@ async def test_a_request_carries_everything_that_was_asked() -> None:
         "parallel_tool_calls": False,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True},
+            "json_schema": {"name": "answer", "schema": {"type": "object"}},
         },
         "max_tokens": 9,
         "temperature": 0.0,
