@@ -1,0 +1,184 @@
+"""Turns: what is stored before and after a run, and what a conversation carries from turn to turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from agents.context import Limits
+from agents.model import ChatModel, ModelBroken, ModelDelta
+from agents.scripted import Scripted, ScriptedModel, says
+from agents.types import Draft, Message
+from graphs import chat
+from graphs.events import Event, RunFailed, RunFinished, RunStarted, Token
+from memory.types import TRUST_USER, Label
+from serving.records import Run, StoredMessage, UnknownThread
+from serving.runtime import Runtime, open_runtime
+from serving.settings import Settings
+from serving.turns import Principal, ThreadBusy, TurnRequest, Turns
+
+WHO = Principal()
+GRAPH = chat.build()
+
+
+@pytest.fixture(scope="module")
+async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]:
+    folder = tmp_path_factory.mktemp("turns")
+    file = folder / "mill.md"
+    file.write_text("# Old Mill\n\nThe Old Mill was built by Tomas Reed. It was closed in 1954.\n", encoding="utf-8")
+    async with open_runtime(Settings(data_dir=folder)) as opened:
+        await opened.ingest.paths("local", [str(file)], lambda _: None)
+        yield opened
+
+
+def turns(runtime: Runtime, model: ChatModel | None = None) -> Turns:
+    return Turns(replace(runtime.deps, model=model), GRAPH, runtime.repository, Limits())
+
+
+def asking(text: str, thread: str = "") -> TurnRequest:
+    return TurnRequest(WHO, (Message("user", text, Label("local", "user", TRUST_USER)),), thread=thread)
+
+
+async def played(door: Turns, request: TurnRequest) -> list[Event]:
+    with anyio.fail_after(30):
+        async with aclosing(door.run(request)) as events:
+            return [event async for event in events]
+
+
+async def answered(door: Turns, request: TurnRequest) -> Draft:
+    last = (await played(door, request))[-1]
+    assert isinstance(last, RunFinished)
+    return last.draft
+
+
+def run_id(events: list[Event]) -> str:
+    assert isinstance(events[0], RunStarted)
+    return events[0].run
+
+
+async def row(runtime: Runtime, run: str) -> Run:
+    found = await runtime.repository.run("local", "local", run)
+    assert found is not None
+    return found
+
+
+async def messages(runtime: Runtime, thread: str) -> list[StoredMessage]:
+    return await runtime.repository.messages("local", "local", thread)
+
+
+async def new_thread(runtime: Runtime) -> str:
+    return (await runtime.repository.create_thread("local", "local")).id
+
+
+async def test_a_stateless_turn_leaves_only_its_run_with_usage_and_verdicts(runtime: Runtime) -> None:
+    request = replace(asking("Who built the Old Mill?"), caller_user="u-7", metadata={"app": "kiosk"})
+    stored = await row(runtime, run_id(await played(turns(runtime), request)))
+    assert (stored.status, stored.outcome, stored.model, stored.thread) == ("finished", "answered", "extractive", "")
+    assert (stored.caller_user, stored.metadata) == ("u-7", {"app": "kiosk"})
+    assert await runtime.repository.threads("local", "local") == []
+
+
+async def test_a_conversation_goes_on_where_it_was(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    await answered(turns(runtime), asking("Who built the Old Mill?", thread))
+    second = await answered(turns(runtime), asking("And when was it closed?", thread))
+    assert "1954" in second.citations[0].quote
+    stored = await messages(runtime, thread)
+    assert [(m.role, m.status) for m in stored] == [("user", "complete"), ("assistant", "complete")] * 2
+    assert stored[3].content == second.text
+    assert stored[3].citations == second.citations
+
+
+async def test_what_a_user_said_of_themselves_is_found_in_a_later_conversation(runtime: Runtime) -> None:
+    first, second = await new_thread(runtime), await new_thread(runtime)
+    model = ScriptedModel(says("Noted."), says("It is green tea."))
+    door = turns(runtime, model)
+    await answered(door, asking("Please remember that my favourite drink is green tea.", first))
+    await answered(door, asking("Which drink do I like most?", second))
+    assert "my favourite drink is green tea" in "".join(m.content for m in model.requests[-1].messages)
+    stateless = ScriptedModel(says("I do not know."))
+    await answered(turns(runtime, stateless), asking("Which drink do I like most?"))
+    assert "green tea" not in "".join(m.content for m in stateless.requests[-1].messages)
+
+
+async def test_what_was_said_before_a_cancel_is_stored_as_incomplete(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    hanging: Scripted = (ModelDelta("The mill stands "), anyio.Event())
+    run = ""
+    with anyio.fail_after(10):
+        async with aclosing(turns(runtime, ScriptedModel(hanging)).run(asking("Tell me of the mill", thread))) as all_:
+            async for event in all_:
+                run = event.run if isinstance(event, RunStarted) else run
+                if isinstance(event, Token):
+                    break
+    assert (await row(runtime, run)).status == "cancelled"
+    last = (await messages(runtime, thread))[-1]
+    assert (last.role, last.status, last.content) == ("assistant", "incomplete", "The mill stands ")
+
+
+async def test_a_model_that_breaks_off_fails_the_run_and_keeps_what_was_said(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    broken: Scripted = (ModelDelta("It was "), ModelBroken("the model's stream broke off"))
+    events = await played(turns(runtime, ScriptedModel(broken)), asking("When was the mill closed?", thread))
+    assert isinstance(events[-1], RunFailed)
+    stored = await row(runtime, run_id(events))
+    assert (stored.status, stored.error) == ("failed", "the model's stream broke off")
+    assert [m.status for m in await messages(runtime, thread)] == ["complete", "incomplete"]
+
+
+async def test_a_bug_is_raised_and_the_run_is_marked_as_failed(runtime: Runtime) -> None:
+    run = ""
+    with pytest.raises(ZeroDivisionError):
+        async with aclosing(turns(runtime, ScriptedModel((ZeroDivisionError(),))).run(asking("Why a mill?"))) as all_:
+            async for event in all_:
+                run = event.run if isinstance(event, RunStarted) else run
+    stored = await row(runtime, run)
+    assert (stored.status, stored.error) == ("failed", "internal error: ZeroDivisionError")
+
+
+async def test_a_busy_conversation_refuses_a_second_run_and_names_the_first(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    door = turns(runtime, ScriptedModel((ModelDelta("One"), anyio.Event())))
+    async with aclosing(door.run(asking("Tell me of the mill", thread))) as first:
+        started = await anext(first)
+        assert isinstance(started, RunStarted)
+        with pytest.raises(ThreadBusy) as busy:
+            await played(door, asking("And now?", thread))
+        assert busy.value.run == started.run
+    free = turns(runtime)
+    assert (await answered(free, asking("Who built the Old Mill?", thread))).text
+
+
+async def test_an_unknown_conversation_stores_nothing_and_is_free_again(runtime: Runtime) -> None:
+    door = turns(runtime)
+    for _ in range(2):
+        with pytest.raises(UnknownThread):
+            await played(door, asking("Hello", "no-such-thread"))
+
+
+async def test_a_long_conversation_gets_a_running_summary_and_keeps_its_newest_turns(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    long = "The mill has many stones and every stone has a name of its own. " * 60
+    model = ScriptedModel(says("I see."), name="scripted", window=100_000)
+    door = turns(runtime, model)
+    for number in range(8):
+        await answered(door, asking(f"Note {number}: {long}", thread))
+    with anyio.fail_after(10):
+        while True:
+            summarised = await runtime.repository.thread("local", "local", thread)
+            assert summarised is not None
+            if summarised.summary:
+                break
+            await asyncio.sleep(0)
+    assert 0 < summarised.summary_upto <= 8
+    await answered(door, asking("And now a short question about the mill?", thread))
+    prompt = "".join(m.content for m in model.requests[-1].messages)
+    assert summarised.summary in prompt
+    assert "Note 7" in prompt
+    assert "Note 0: The mill" not in prompt
+    await door.close()
