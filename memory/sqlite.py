@@ -173,9 +173,10 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            if primary_code(error) == sqlite3.SQLITE_READONLY:  # a bug: fn writes
+            told = explain(error, self.path)
+            if told is error or primary_code(error) == sqlite3.SQLITE_READONLY:  # a bug: wrong SQL, or fn writes
                 raise
-            raise explain(error, self.path) from error
+            raise told from error
 
     def _check_file(self) -> None:
         """A removed file stays writable for those who hold it open: what is written there would be lost."""
@@ -236,8 +237,11 @@ def _open(path: Path, schemas: Sequence[str], patience: float) -> Database:
                 _migrate(connection, path, schemas)
             return Database(path, patience)
         except sqlite3.Error as error:  # turning to WAL does not wait for others that do the same
+            told = explain(error, path)
+            if told is error:
+                raise
             if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise explain(error, path) from error
+                raise told from error
         threading.Event().wait(0.01)
 
 
@@ -251,5 +255,5 @@ def _migrate(connection: sqlite3.Connection, path: Path, schemas: Sequence[str])
         )
     connection.execute("PRAGMA page_size = 8192")  # of a new file: three passages to a page, a fifth less disk
     connection.execute("PRAGMA journal_mode = WAL")
-    mark = f"PRAGMA user_version = {VERSION};" if version != VERSION else ""
-    connection.executescript("\n".join(["BEGIN IMMEDIATE;", *schemas, mark, "COMMIT;"]))
+    mark = f"PRAGMA user_version = {VERSION}" if version != VERSION else ""
+    connection.executescript("\n;\n".join(["BEGIN IMMEDIATE", *schemas, mark, "COMMIT"]))

@@ -161,7 +161,7 @@ async def test_commit_that_fails_is_told_and_the_next_write_works(tmp_path: Path
         tmp_path / "parley.db",
         [
             SCHEMA,
-            "CREATE TABLE IF NOT EXISTS reply (n INTEGER REFERENCES note (n) DEFERRABLE INITIALLY DEFERRED);",
+            "CREATE TABLE IF NOT EXISTS reply (n INTEGER REFERENCES note (n) DEFERRABLE INITIALLY DEFERRED)",
         ],
     )
     with pytest.raises(sqlite3.IntegrityError):
