@@ -57,7 +57,7 @@ class _Run:
 
     tenant: str
     files: Mapping[str, Path]
-    known: Mapping[str, Document]
+    known: dict[str, Document]
     begun: Mapping[str, str]
     """Documents of which a killed ingestion may have left something."""
     tell: Callable[[Progress], None]
@@ -132,6 +132,10 @@ class Ingest:
         try:
             await self._take(run, list(selection.files))
             again, run.again = run.again, []
+            for path in again:  # the other process may have stored the very same
+                document = await self._catalog.at(tenant, path)
+                if document is not None:
+                    run.known[path] = document
             await self._take(run, again)
             for path in run.again:
                 run.failed(path, "another process kept replacing it; ingest it again")
@@ -148,20 +152,20 @@ class Ingest:
             ParseFailed: it cannot be taken in; what was stored at the path stays.
             MemoryUnavailable, GraphUnavailable: nothing can be stored.
         """
-        known = await self._catalog.at(tenant, path)
-        job = await self._job(tenant, path, name, data, known, replaces=True)
-        if job is None:
-            assert known is not None
-            return known
-        try:
-            for _ in range(2):
-                incomplete: list[Job] = []
+        for _ in range(2):
+            known = await self._catalog.at(tenant, path)
+            job = await self._job(tenant, path, name, data, known, replaces=True)
+            if job is None:
+                assert known is not None
+                return known
+            incomplete: list[Job] = []
+            try:
                 for piece, _ in pieces(job):
                     await self._pipeline.store(await self._pipeline.embed([piece]), incomplete.append)
-                if not incomplete:
-                    return job.document
-        except DatabaseUnavailable as error:
-            raise MemoryUnavailable(str(error)) from error
+            except DatabaseUnavailable as error:
+                raise MemoryUnavailable(str(error)) from error
+            if not incomplete:
+                return job.document
         raise MemoryUnavailable(f"another process kept replacing {path}; try again")
 
     async def remove(self, tenant: str, document_id: str) -> bool:
