@@ -19,7 +19,7 @@ from agents.plan import plan
 from agents.remember import remember
 from agents.retrieve import Recalled, evidence, merged, recall, retrieve
 from agents.screen import screen
-from agents.types import Draft, Intent, Note, Plan, Step, Verdict
+from agents.types import Draft, Intent, Message, Note, Plan, Step, Verdict
 from agents.understand import by_rules, understand
 from graphs.events import StepFinished, StepStarted
 from graphs.state import ChatState, Run, StepState
@@ -28,7 +28,7 @@ from memory.store import MemoryUnavailable
 RECALL_SHARE = 0.25
 """Part of the seconds left that recall and retrieval may take before the turn goes on without them."""
 QUESTION_CHARACTERS = 4_000
-"""What of a very long message is embedded; the embedder itself reads its first 256 tokens."""
+"""What of a very long message is understood and looked up; the screen and the prompt get the whole."""
 
 
 Node = Callable[[ChatState, RunContext], Awaitable[ChatState]]
@@ -37,13 +37,13 @@ StepNode = Callable[[StepState, RunContext], Awaitable[ChatState]]
 
 async def begin(state: ChatState, ctx: RunContext) -> ChatState:
     """Finds the question and embeds it once, unless rules see small talk."""
-    messages = ctx.turn.messages
+    messages = _shortened(ctx.turn.messages)
     question = next((m.content for m in reversed(messages) if m.role == "user"), "")
     rules = by_rules(messages)
     if rules is not None and rules.kind == "smalltalk":
         return ChatState(question=question, vector=None, rules=rules)
     try:
-        vector = (await ctx.deps.embedder.embed([question[:QUESTION_CHARACTERS]]))[0]
+        vector = (await ctx.deps.embedder.embed([question]))[0]
     except MemoryUnavailable as error:
         return ChatState(question=question, vector=None, rules=rules, notes=[Note("memory_unavailable", str(error))])
     return ChatState(question=question, vector=vector, rules=rules)
@@ -51,14 +51,15 @@ async def begin(state: ChatState, ctx: RunContext) -> ChatState:
 
 async def screen_question(state: ChatState, ctx: RunContext) -> ChatState:
     """Moderates what the user said."""
-    return ChatState(verdict=await screen(state.get("question", ""), state.get("vector"), ctx))
+    said = next((m.content for m in reversed(ctx.turn.messages) if m.role == "user"), "")
+    return ChatState(verdict=await screen(said, state.get("vector"), ctx))
 
 
 async def understand_question(state: ChatState, ctx: RunContext) -> ChatState:
     """Intent, stand-alone question, language."""
     rules, vector = state.get("rules"), state.get("vector")
     if vector is not None:
-        return ChatState(intent=await understand(ctx.turn.messages, vector, ctx))
+        return ChatState(intent=await understand(_shortened(ctx.turn.messages), vector, ctx))
     return ChatState(intent=rules or Intent("question", state.get("question", ""), "en", "rules", 0.0))
 
 
@@ -67,7 +68,9 @@ async def recall_evidence(state: ChatState, ctx: RunContext) -> ChatState:
     vector = state.get("vector")
     assert vector is not None  # the route leads here only with a vector
     with anyio.move_on_after(ctx.budget.seconds_left() * RECALL_SHARE):
-        return ChatState(recalled=await recall(state.get("question", ""), vector, ctx.turn.messages[:-1], ctx))
+        return ChatState(
+            recalled=await recall(state.get("question", ""), vector, _shortened(ctx.turn.messages[:-1]), ctx)
+        )
     return ChatState(notes=[Note("slow_memory", "The memory was too slow; this answer rests on less than usual.")])
 
 
@@ -137,6 +140,13 @@ def evidence_base(state: ChatState) -> Recalled:
     """What the answer rests on: the plan's look-ups where there are any, else the speculative one."""
     speculative, retrieved = state.get("recalled", Recalled()), state.get("retrieved", [])
     return merged(speculative, retrieved) if retrieved else speculative
+
+
+def _shortened(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages with at most QUESTION_CHARACTERS each: a question is not longer, and pasted text may be huge."""
+    if all(len(m.content) <= QUESTION_CHARACTERS for m in messages):
+        return messages
+    return tuple(replace(m, content=m.content[:QUESTION_CHARACTERS]) for m in messages)
 
 
 def _intent(state: ChatState) -> Intent:
