@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from knowledge.catalog import Catalog
 from knowledge.graph import KnowledgeGraph
@@ -10,6 +11,8 @@ from knowledge.sentences import load
 from knowledge.steps import Hop, Hybrid, Ranking, Records, SentenceTerm, Step, TitleLink
 from knowledge.types import Found, SearchQuery
 from memory.store import MemoryStore
+
+_CHARACTERS = 4000
 
 
 def _say_nothing(text: str) -> None:
@@ -41,13 +44,15 @@ class Search:
     ) -> list[Found]:
         """The best passages of a tenant's documents, best first; the parts of each score add up to it.
 
+        Of a very long question only the beginning counts, of a long history its end (4,000 characters each).
         `note` is told, in words, when the answer is worse than usual because the graph is gone.
 
         Raises:
             MemoryUnavailable: nothing can be found now.
             GraphUnavailable: the catalog of documents is gone.
         """
-        ranking = Ranking(tenant, query, note)
+        cut = replace(query, text=query.text[:_CHARACTERS], history=query.history[-_CHARACTERS:])
+        ranking = Ranking(tenant, cut, note)
         for step in self._steps:
             await step(ranking)
         found: list[Found] = []

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import pytest
 
 from knowledge.catalog import Catalog
@@ -25,6 +26,7 @@ from memory.embedding import HashEmbedder
 from memory.sqlite import Database
 from memory.store import MemoryStore, MemoryUnavailable
 
+ROOT = Path(__file__).parents[2]
 EMBEDDER = HashEmbedder(256)
 ARTICLES = {
     "The Glass Orchard": "The Glass Orchard is a film of 1961 about a lighthouse keeper. It was directed by Orla Venn.",
@@ -173,6 +175,14 @@ async def test_any_text_may_be_asked(base: Base, text: str) -> None:
     assert len(await base.find(text, 3)) <= 3
 
 
+async def test_a_question_of_ten_megabytes_is_answered_by_its_beginning(base: Base) -> None:
+    query = await ask("Who directed Winter Kites?")
+    long = SearchQuery(query.text + " And More Of It" * 700_000, query.vector, "Old Talk " * 100_000, query.vector)
+    with anyio.fail_after(5):
+        (first, *_) = await base.search("t", long, 3)
+    assert first.passage.title == "Winter Kites"
+
+
 async def test_no_more_is_found_than_asked_for(base: Base) -> None:
     assert await base.find("windmills", 0) == []
     assert len(await base.find("windmills", 1)) == 1
@@ -222,7 +232,7 @@ asyncio.run(main())
 async def test_what_another_process_takes_in_is_found_by_the_next_search(base: Base) -> None:
     await base.find("zeppelin mast")
     code = OTHER_PROCESS.format(tests=str(Path(__file__).parent), path=str(base.database.path))
-    process = await create_subprocess_exec(sys.executable, "-c", code, stdout=PIPE, stderr=PIPE)
+    process = await create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT, stdout=PIPE, stderr=PIPE)
     _, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     (first, *_) = await base.find("zeppelin mast")
