@@ -15,7 +15,7 @@ _HOWTO = re.compile(
     r"^(?:and |so )?how (?:do|does|can|could|should|would|to|might)\b(?! (?:you|we) (?:know|mean))", re.IGNORECASE
 )
 _LIST = re.compile(
-    r"^(?:please )?(?:list|name|enumerate|show)\b|\bwhich \w+(?: \w+)? (?:are|is|can|do|does|may|select|support)\b|"
+    r"^(?:please )?(?:list|name|enumerate|show)\b|\bwhich (?:\w+ )?\w+[^sui\W]s\b(?! (?:is|was|does)\b)|"
     r"\bwhat (?:are (?:the|all)|\w+(?: \w+)? (?:are|can)\b)|\bin what order\b",
     re.IGNORECASE,
 )
@@ -34,10 +34,10 @@ _NEGATION = re.compile(
     r"\b(?:not|cannot|can't|doesn't|don't|isn't|aren't|won't|only|must|supports?|supported|invalid)\b", re.IGNORECASE
 )
 _IMPERATIVE = re.compile(
-    r"^(?:\d+\.\s*)?(?:to [a-z]+|if (?:you|it|the)|simply|just|then|use|add|run|set|call|create|install|pass|open|enable|"
-    r"disable|make|put|write|edit|define|specify|configure|start|stop|choose|select|click|type|enter|copy|remove|delete|download|"
-    r"import|include|replace|change|check|register|upgrade|update|restart|build|clone|export|append|apply|press|turn|log|send|give|"
-    r"provide|execute|launch|save|move|upload|follow|insert|attach|wrap|declare|return|ensure)\b",
+    r"^(?:\d+\.\s*)?(?:to [a-z]+|if (?:you|it|the)|simply|just|then|use|add|run|set|call|create|install|pass|open|"
+    r"enable|disable|make|put|write|edit|define|specify|configure|start|stop|choose|select|click|type|enter|copy|remove|"
+    r"delete|download|import|include|replace|change|check|register|upgrade|update|restart|build|clone|export|append|apply|"
+    r"press|turn|log|send|give|provide|execute|launch|save|move|upload|follow|insert|attach|wrap|declare|return|ensure)\b",
     re.IGNORECASE,
 )
 _ADVICE = re.compile(
@@ -105,7 +105,7 @@ def follower(passage: Passage, index: int, kinds: Sequence[BlockKind] = ("code",
 def bonus(form: Form, passage: Passage, unit: int) -> float:
     """What a unit's shape adds to its score, before WEIGHT."""
     text = passage.units[unit].text
-    after = follower(passage, unit)
+    after = follower(passage, unit) if passage.units[unit].kind == "sentence" else None
     kind = passage.blocks[after].kind if after is not None else ""
     value = _general(form, text)
     match form.name:

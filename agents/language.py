@@ -42,6 +42,8 @@ _COMMON = {
     "tr": "ve bir bu şu ne kim nerede nasıl neden hangi değil ile için mi mı var yok ben sen o biz merhaba teşekkürler "
     "kaç nedir",
 }
+COMMON_WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
+"""The commonest words of some languages: in a question they say nothing of its subject."""
 _LANGUAGES: dict[str, tuple[str, ...]] = {}
 for _language, _words in _COMMON.items():
     for _word in _words.split():

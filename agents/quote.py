@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.render import Quotation, joined, overlap, quotation
+from agents.render import Quotation, headings_at, joined, overlap, quotation
 from agents.scoring import Question, Scored, question_words, rank, read_question
 from agents.types import Citation, CitationSpan, Outcome
 from knowledge.types import Found
@@ -57,20 +57,27 @@ async def quote(
     Raises:
         MemoryUnavailable: the memory cannot say how rare the words are.
     """
-    read, ranked = await ranking(question, vector, found, memory=memory, scope=scope, words=words)
+    read, ranked = await ranking(question, vector, found, memory=memory, scope=scope, words=words, language=language)
     return _answer(read, ranked, found, language)
 
 
 async def ranking(
-    question: str, vector: Vector, found: Sequence[Found], *, memory: MemoryStore, scope: Scope, words: WordTable
+    question: str,
+    vector: Vector,
+    found: Sequence[Found],
+    *,
+    memory: MemoryStore,
+    scope: Scope,
+    words: WordTable,
+    language: str = "en",
 ) -> tuple[Question, list[Scored]]:
     """The question as it was read and all units of the found passages, best first.
 
     Raises:
         MemoryUnavailable: the memory cannot say how rare the words are.
     """
-    statistics = await memory.statistics(scope, question_words(question))
-    read = read_question(question, statistics)
+    statistics = await memory.statistics(scope, question_words(question, language))
+    read = read_question(question, statistics, language)
     return read, await asyncio.to_thread(rank, read, vector, found, words)
 
 
@@ -173,7 +180,7 @@ def _citation(index: int, found: Found, quoted: Quotation) -> Citation:
         path=found.document.path,
         quote=passage.text[quoted.start : quoted.end],
         page=passage.page,
-        heading=" > ".join(passage.headings),
+        heading=" > ".join(headings_at(passage, quoted.first)),
         start=passage.start + quoted.start,
         end=passage.start + quoted.end,
         url=found.document.url,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agents.analysis import PRONOUNS, first_word
 from agents.excerpt import block_text, readable
 from agents.forms import Form, follower
+from knowledge.inline import plain
 from knowledge.sentences import items
 from knowledge.types import Passage, Unit
 
@@ -15,6 +16,7 @@ SHORT = 160
 """Characters below which a prose quote from a manual goes on within its paragraph."""
 _GOES_ON = 2
 """Sentences between a how-to's best one and the code that its paragraph leads to."""
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 _CONNECTIVES = frozenset("however also then".split())
 
 
@@ -54,6 +56,16 @@ def quotation(form: Form, passage: Passage, index: int) -> Quotation:
     return _prose(form, passage, index)
 
 
+def headings_at(passage: Passage, offset: int) -> tuple[str, ...]:
+    """The heading path at an offset: small sections that share a passage have their headings inside it."""
+    inside = [
+        found[1]
+        for found in _HEADING.finditer(passage.text, 0, offset)
+        if not any(block.start <= found.start() < block.end for block in passage.blocks)
+    ]
+    return (*passage.headings, plain(inside[-1])) if inside else passage.headings
+
+
 def joined(passage: Passage, one: Quotation, two: Quotation) -> Quotation | None:
     """Two quotes of one passage as one, when both are prose and no word stands between them."""
     early, late = sorted((one, two), key=lambda quoted: quoted.start)
@@ -70,10 +82,8 @@ def overlap(one: Quotation, two: Quotation) -> bool:
 
 def _whole(passage: Passage, block: int) -> Quotation:
     """A list, table or code block with the sentence that introduces it, or else the heading above it."""
-    start, text = _lead_in(passage, block) or (
-        passage.blocks[block].start,
-        passage.headings[-1] if passage.headings else passage.title,
-    )
+    first = passage.blocks[block].start
+    start, text = _lead_in(passage, block) or (first, (passage.title, *headings_at(passage, first))[-1])
     return Quotation(start, passage.blocks[block].end, text, block_text(passage, block))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agents.analysis import Analysed, Floats, analyse, pairs_of, sequence
 from agents.expected import Expected, expected_answer
 from agents.forms import WEIGHT, Form, bonus, form_of
+from agents.language import COMMON_WORDS
 from knowledge.types import Found, Passage
 from memory.embedding import WordTable
 from memory.types import Statistics, Vector, Vectors
@@ -70,14 +71,16 @@ class Scored:
     """Of "label: unit"; None where none is stored."""
 
 
-def question_words(question: str) -> list[str]:
+def question_words(question: str, language: str = "en") -> list[str]:
     """The distinct content words of a question, identifiers also in parts: what statistics are needed for."""
-    return list(dict.fromkeys(word for word in sequence(question) if word not in STOP_WORDS))
+    common = frozenset[str]() if language == "en" else COMMON_WORDS.get(language, frozenset())
+    words = dict.fromkeys(word for word in sequence(question) if word not in STOP_WORDS)
+    return [word for word in words if word not in common]
 
 
-def read_question(question: str, statistics: Statistics) -> Question:
+def read_question(question: str, statistics: Statistics, language: str = "en") -> Question:
     """A question with its words weighed by their rarity."""
-    words = question_words(question)
+    words = question_words(question, language)
     names = _names(question)
     weights = np.array([_idf(statistics, word) for word in words], np.float32)
     relation = weights * np.array([word not in names for word in words], np.float32)

@@ -1,0 +1,201 @@
+"""How good the answers without a model are: the extractive half of `make bench-knowledge`.
+
+The sets are written as Markdown files, taken in through the product's own ingestion into a temporary data folder
+and asked through its search and `agents.quote`, composed by `serving.runtime` as in production.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from agents.quote import Quoted, quote, ranking
+from agents.retrieve import PASSAGES
+from evals.bench.question_sets import Collection, Question, docs, selqa, squad
+from knowledge.types import Found
+from memory.types import Scope
+from serving.runtime import Runtime, open_runtime
+from serving.settings import Settings
+from serving.turns import Principal
+
+AMONG = 3
+ABSENT_AMONG = 60
+"""Finds among which five of other articles are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number beside its target."""
+
+    name: str
+    value: float
+    target: float
+    most: bool = False
+    """Whether the target is the most that is allowed, not the least."""
+    unit: str = "%"
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is reached."""
+        return self.value <= self.target if self.most else self.value >= self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of one question."""
+
+    question: Question
+    quoted: Quoted
+    best: bool
+    """Whether the best unit is an answer."""
+    among: bool
+    """Whether one of the best three is."""
+    first: bool
+    """Whether the first quote holds an answer."""
+    milliseconds: float
+    """Question vector and answer, without the search."""
+
+
+def default_data() -> Path:
+    """Folder of the data sets: PARLEY_BENCH_DATA, or beside the repository."""
+    beside = Path(__file__).parents[2] / ".." / "shared" / "data"
+    return Path(os.environ.get("PARLEY_BENCH_DATA", str(beside))).resolve()
+
+
+async def run(data: Path, *, near: bool = False, say: Callable[[str], None] = print) -> list[Figure]:
+    """Measures all sets of `data`/qa; `near` adds the questions whose own article is taken out (twice the time)."""
+    sets = [squad(data / "qa"), selqa(data / "qa"), docs(data / "qa")]
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "data").mkdir(mode=0o700)
+        async with open_runtime(Settings(data_dir=root / "data")) as runtime:
+            for each in sets:
+                each.write(root / each.name)
+                report = await runtime.ingest.paths(each.name, [str(root / each.name)])
+                say(f"{each.name}: {report.passages} passages of {report.new} files in {report.seconds:.0f} s")
+            bench = Bench(runtime, *sets)
+            figures = await bench.measure()
+            return figures + await bench.near() if near else figures
+
+
+class Bench:
+    """The three sets, each a tenant of one runtime."""
+
+    def __init__(self, runtime: Runtime, squad: Collection, selqa: Collection, docs: Collection) -> None:
+        self._runtime = runtime
+        self._squad, self._selqa, self._docs = squad, selqa, docs
+        self._asked: dict[str, list[Asked]] = {}
+
+    async def measure(self) -> list[Figure]:
+        """The figures of every set, its own questions and those of others."""
+        for each in (self._squad, self._selqa, self._docs):
+            self._asked[each.name] = [await self._ask(each, question) for question in each.questions]
+        squad, selqa, docs = (self._asked[name] for name in ("squad", "selqa", "docs"))
+        paraphrased = [each for each in selqa if each.question.kind == "paraphrased"]
+        own, foreign, misses = (
+            [each for each in docs if each.question.kind == kind] for kind in ("own", "foreign", "near miss")
+        )
+        far_squad = [await self._quoted(self._squad, question) for question in self._selqa.questions]
+        far_selqa = [await self._quoted(self._selqa, question) for question in self._squad.questions]
+        times = [each.milliseconds for each in (*squad, *selqa, *docs)]
+        return [
+            Figure("squad: best sentence right", _share(each.best for each in squad), 74),
+            Figure("selqa: best sentence right", _share(each.best for each in selqa), 83),
+            Figure("selqa, paraphrased: best sentence right", _share(each.best for each in paraphrased), 80),
+            Figure("squad: one of the best three right", _share(each.among for each in squad), 87.5),
+            Figure("selqa: one of the best three right", _share(each.among for each in selqa), 93),
+            Figure("squad: first quote right", _share(each.first for each in squad), 74),
+            Figure("selqa: first quote right", _share(each.first for each in selqa), 83),
+            Figure("squad: own questions answered", _answered(each.quoted for each in squad), 86),
+            Figure("selqa: own questions answered", _answered(each.quoted for each in selqa), 93),
+            Figure("squad: selqa's questions answered", _answered(far_squad), 2.5, most=True),
+            Figure("selqa: squad's questions answered", _answered(far_selqa), 11, most=True),
+            Figure("docs: best unit right", _share(each.best for each in own), 75),
+            Figure("docs: first quote right", _share(each.first for each in own), 75),
+            Figure("docs: whole answer complete", _share(each.question.complete(each.quoted.text) for each in own), 85),
+            Figure("docs: foreign questions answered", _answered(each.quoted for each in foreign), 0, most=True),
+            Figure("docs: near misses answered", _answered(each.quoted for each in misses), 62.5, most=True),
+            Figure("answer after retrieval, p50", float(np.percentile(times, 50)), 8, most=True, unit="ms"),
+            Figure("answer after retrieval, p95", float(np.percentile(times, 95)), 15, most=True, unit="ms"),
+        ]
+
+    async def near(self) -> list[Figure]:
+        """Questions whose own article is taken out, at thresholds that keep 95 and 90 % of the own answers."""
+        figures: list[Figure] = []
+        for each, limits in ((self._squad, (12.0, 7.5)), (self._selqa, (19.0, 10.0))):
+            without = [await self._quoted(each, question, absent=True) for question in each.questions]
+            own = [asked.quoted.confidence for asked in self._asked[each.name]]
+            for kept, limit in zip((95, 90), limits, strict=True):
+                threshold = float(np.percentile(own, 100 - kept))
+                share = _share(quoted.confidence >= threshold for quoted in without)
+                figures.append(Figure(f"{each.name}: article absent, {kept} % kept", share, limit, most=True))
+        return figures
+
+    async def _ask(self, collection: Collection, question: Question) -> Asked:
+        found = await self._found(collection, question.text, PASSAGES)
+        scope, deps = Scope(collection.name, "passages"), self._runtime.deps
+        started = time.perf_counter()
+        vector = (await deps.embedder.embed([question.text]))[0]
+        quoted = await quote(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
+        milliseconds = (time.perf_counter() - started) * 1000
+        _, ranked = await ranking(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
+        right = [_unit_right(question, found[scored.found], scored.unit) for scored in ranked[:AMONG]]
+        first = any(question.right(cited.path, cited.start, cited.end, cited.quote) for cited in quoted.citations[:1])
+        return Asked(question, quoted, any(right[:1]), any(right), first, milliseconds)
+
+    async def _quoted(self, collection: Collection, question: Question, *, absent: bool = False) -> Quoted:
+        """The answer to a question, `absent` from a collection without the article that holds it."""
+        found = await self._found(collection, question.text, ABSENT_AMONG if absent else PASSAGES)
+        if absent:
+            found = [one for one in found if one.document.title != collection.title(question.file)][:PASSAGES]
+        scope, deps = Scope(collection.name, "passages"), self._runtime.deps
+        vector = (await deps.embedder.embed([question.text]))[0]
+        return await quote(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
+
+    async def _found(self, collection: Collection, question: str, limit: int) -> list[Found]:
+        return await self._runtime.search(Principal(tenant=collection.name), question, limit)
+
+
+def _unit_right(question: Question, found: Found, unit: int) -> bool:
+    passage = found.passage
+    this = passage.units[unit]
+    quoted = passage.text[this.start : this.end]
+    return question.right(found.document.path, passage.start + this.start, passage.start + this.end, quoted)
+
+
+def _share(values: Iterable[bool]) -> float:
+    return 100 * float(np.mean([float(value) for value in values]))
+
+
+def _answered(quoted: Iterable[Quoted]) -> float:
+    return _share(each.outcome == "answered" for each in quoted)
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as lines, each beside its target."""
+    return "\n".join(
+        f"{figure.name:44} {figure.value:6.1f} {figure.unit:2}  target {'<=' if figure.most else '>='} {figure.target:g}"
+        f"{'' if figure.met else '   MISSED'}"
+        for figure in figures
+    )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=default_data(), help="folder that holds qa/")
+    parser.add_argument("--near", action="store_true", help="also ask on the collection without the right article")
+    options = parser.parse_args()
+    print(table(asyncio.run(run(options.data, near=options.near))))
+
+
+if __name__ == "__main__":
+    main()
