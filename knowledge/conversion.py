@@ -16,7 +16,7 @@ from knowledge.characters import clean, declared_charset, decode
 from knowledge.kinds import Kind, ParseFailed
 from knowledge.pdf import pdf_pages
 from knowledge.slides import slide_notes
-from knowledge.titles import first_headings, headings_of, page_title, readable, sensible
+from knowledge.titles import headings_of, page_title, readable, sensible, top_headings
 from knowledge.types import ParsedDocument
 from knowledge.web_pages import EXCLUDED, read_page, tidy, without_surroundings
 
@@ -77,24 +77,32 @@ def _joined(pages: Iterable[tuple[int, str]]) -> tuple[str, tuple[tuple[int, int
     return "".join(parts), tuple(starts)
 
 
+def _form(line: str) -> str:
+    """A line with its numbers made equal; not so a heading or a block of several lines."""
+    return line if line.startswith("#") or "\n" in line else _NUMBER.sub("\0", line)
+
+
 def _without_running(pages: list[tuple[int, str]]) -> list[tuple[int, str]]:
     """The pages without the lines at head and foot that come back page after page, numbers aside."""
     blocks = [(number, content.strip().split("\n\n")) for number, content in pages]
-    seen = Counter(_NUMBER.sub("#", page[at]) for _, page in blocks for at in {0, len(page) - 1})
+    seen = Counter(_form(page[at]) for _, page in blocks for at in {0, len(page) - 1})
     kept: list[tuple[int, str]] = []
     for number, page in blocks:
         for at in sorted({0, len(page) - 1}, reverse=True):
-            form = _NUMBER.sub("#", page[at])
-            often = seen[form] > 2 and ("#" in form.lstrip("# ") or form == "#" or seen[form] * 2 > len(blocks))
-            if often and len(form) <= _RUNNING:
+            form = _form(page[at])
+            often = seen[form] * 2 > len(blocks) or "\0" in form
+            if often and seen[form] > 2 and len(form) <= _RUNNING:
                 del page[at]
         kept.append((number, _LEADERS.sub(" – ", "\n\n".join(page))))
     return kept
 
 
 def _named(text: str, metadata: str, name: str) -> str:
-    heading, alone = first_headings(text)
-    return heading if alone else metadata or heading or readable(name)
+    """A heading that stands alone at the top, else the title that the file's maker set, else the first heading."""
+    tops, leads = top_headings(text)
+    if len(tops) == 1 and leads:
+        return tops[0]
+    return metadata or next(iter(tops), "") or readable(name)
 
 
 def _pdf(data: bytes, name: str) -> ParsedDocument:
@@ -125,8 +133,9 @@ def _html(data: bytes, name: str) -> ParsedDocument:
     text = clean(tidy(without_surroundings(source, content)))
     if not text.strip():
         raise ParseFailed("no text in this page")
-    heading, alone = first_headings(text)
-    title = heading if alone else sensible(page_title(page.title, headings_of(text))) or heading or readable(name)
+    tops, _ = top_headings(text)
+    title = sensible(page_title(page.title, headings_of(text)))
+    title = tops[0] if len(tops) == 1 else title or next(iter(tops), "") or readable(name)
     return ParsedDocument(title, text, url=page.url)
 
 

@@ -32,6 +32,7 @@ class Parser:
             ParseFailed: it cannot be taken in; the message says why.
         """
         kind = kind_of(name)
+        name = name.encode("utf-8", "replace").decode()  # a path's broken bytes must not get into the title
         if kind is None:
             raise ParseFailed("files of this kind cannot be taken in")
         if not data:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import resource
 import select
+import signal
 import struct
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
@@ -23,16 +25,18 @@ from knowledge.types import ParsedDocument
 OUT_OF_MEMORY = 70
 """Exit status of a worker that held more memory than it may."""
 _LOOK = 0.1  # seconds between two looks at memory and parent while a file is read
+_AT_REST = 250_000_000  # bytes above which a worker ends after its file
 _HEADER = struct.Struct(">II")
 
 
-def head(first: int, second: int = 0) -> bytes:
-    """What goes before a message's two parts on the pipe: their sizes in bytes, in eight bytes."""
+def head(first: int, second: int) -> bytes:
+    """What goes before a message on the pipe. A request: bytes of the name and of the file. An answer: its bytes,
+    and 1 when the worker ends after it."""
     return _HEADER.pack(first, second)
 
 
 def sizes(start: bytes) -> tuple[int, int]:
-    """The sizes of a message's two parts from its head."""
+    """The two numbers of a head."""
     first, second = _HEADER.unpack(start)
     return int(first), int(second)
 
@@ -60,14 +64,13 @@ def read_answer(message: bytes) -> ParsedDocument:
     return ParsedDocument(title, text, tuple((offset, number) for offset, number in pages), url)
 
 
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+
+
 def _held() -> int:
-    """Bytes of memory that this process holds now; at most so far where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - the shortest way, ten times a second
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+    """Bytes of memory that this process holds; on macOS the most so far (on Linux that counts the parent's as well)."""
+    return _resident() if sys.platform == "linux" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _guard(busy: threading.Event, limit: int, parent: int) -> None:
@@ -112,8 +115,8 @@ def _receive(requests: BinaryIO, size: int) -> bytes:
     return bytes(parts)
 
 
-def _send(answers: BinaryIO, message: bytes) -> None:
-    answers.write(head(len(message)) + message)
+def _send(answers: BinaryIO, message: bytes, ending: bool = False) -> None:
+    answers.write(head(len(message), int(ending)) + message)
     answers.flush()
 
 
@@ -124,22 +127,25 @@ def _serve(requests: BinaryIO, answers: BinaryIO, megabytes: int, expanded: int,
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """A parser broke on this file: the parent is told in what way, and this process ends."""
+        del trace
         reason = f"needs more than {megabytes} MB of memory" if kind is MemoryError else f"{kind.__name__}: {error}"
-        _send(answers, failure_message(f"the parser failed on this file: {reason[:300]}"))
+        _send(answers, failure_message(f"the parser failed on this file: {reason[:300]}"), ending=True)
+        signal.raise_signal(signal.SIGTERM)
 
     sys.excepthook = report
     while select.select([requests], [], [], idle)[0]:
         start = _receive(requests, _HEADER.size)
-        name_size, data_size = sizes(start) if start else (0, 0)
-        name = _receive(requests, name_size)
-        data = _receive(requests, data_size)
-        if not name or not data:
+        if not start:
             return  # the parent has gone
+        name_size, data_size = sizes(start)
+        name, data = _receive(requests, name_size), _receive(requests, data_size)
         busy.set()
-        _send(answers, _answer(name.decode(), data, expanded))
+        message = _answer(name.decode(), data, expanded)
         busy.clear()
-        if _held() > limit // 3:
-            return  # memory at rest stays small: the next file gets a fresh process
+        ending = _held() > min(limit // 3, _AT_REST)  # memory at rest stays small: the next file gets a fresh process
+        _send(answers, message, ending)
+        if ending:
+            return
 
 
 def main(arguments: list[str]) -> None:
@@ -150,7 +156,7 @@ def main(arguments: list[str]) -> None:
     os.dup2(2, 1)  # what a library prints must not come between the answers
     _limit(megabytes)
     _serve(requests, answers, megabytes, expanded * 1_000_000, idle)
-    os._exit(0)  # the parsers' own threads do not outlive a finalised interpreter
+    signal.raise_signal(signal.SIGTERM)  # the parsers' own threads would crash a finalising interpreter
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pypdfium2
-
 from knowledge.kinds import ParseFailed
 
 
@@ -16,6 +14,8 @@ def pdf_pages(data: bytes) -> Iterator[tuple[int, str]]:
     Raises:
         ParseFailed: it is no PDF that can be opened.
     """
+    import pypdfium2  # seldom needed
+
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:

@@ -16,7 +16,7 @@ LONG_ITEM = 400
 """Characters from which a list item is taken apart into sentences."""
 _LOCAL_LABEL = 120
 _OPTION = re.compile(
-    r"(?:[-*+] )?(\*\*|__)?(?:`[^`]+`|--?[A-Za-z][\w-]*)(?:(?:[,/|]| or )\s*(?:`[^`]+`|--?[A-Za-z][\w-]*))*(\*\*|__)?"
+    r"(?:[-*+] )?(?:`[^`]+`|--?[A-Za-z][\w-]*)(?:(?:[,/|]| or )\s*(?:`[^`]+`|--?[A-Za-z][\w-]*)){0,5}"
     r"(?:[ =]\S{1,30})?(?:\s*\([^()]{1,60}\))?:?"
 )
 _TASK = re.compile(r"\[[ xX]\][ \t]+")
@@ -80,7 +80,7 @@ class _Reader:
 
     def _paragraph(self, piece: Piece) -> None:
         source = self.text[piece.start : piece.end]
-        if len(source) <= _LOCAL_LABEL and _OPTION.fullmatch(source.strip()):
+        if len(source) <= _LOCAL_LABEL and _OPTION.fullmatch(source.strip().replace("**", "")):
             self.local_left = 0
             words = plain(source)
             self._add("sentence", words, piece.start, piece.end)
@@ -184,8 +184,8 @@ def embedding_texts(passage: Passage) -> list[str]:
 
 
 def passage_text(passage: Passage) -> str:
-    """What is embedded for the passage as a whole (RETRIEVAL section 3, index step 1)."""
-    return f"{passage.title}\n{passage.text}"
+    """What is embedded for the passage as a whole: title, heading path and text (RETRIEVAL section 3, index step 1)."""
+    return f"{label(passage)}\n{passage.text}"
 
 
 _UNIT_KINDS: tuple[UnitKind, ...] = ("sentence", "item", "row", "code")

@@ -6,9 +6,6 @@ from __future__ import annotations
 import io
 import zipfile
 
-import pptx
-from pptx.exc import PythonPptxError
-
 from knowledge.kinds import ParseFailed
 
 
@@ -18,6 +15,9 @@ def slide_notes(data: bytes) -> dict[int, str]:
     Raises:
         ParseFailed: it is no presentation that can be opened.
     """
+    import pptx  # slow to load: only when there are slides
+    from pptx.exc import PythonPptxError
+
     try:
         presentation = pptx.Presentation(io.BytesIO(data))
         notes: dict[int, str] = {}

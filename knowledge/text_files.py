@@ -11,7 +11,7 @@ from pathlib import PurePath
 from knowledge.characters import decode
 from knowledge.kinds import Kind, ParseFailed, language_of
 from knowledge.restructured import to_markdown
-from knowledge.titles import first_headings, readable, sensible
+from knowledge.titles import readable, sensible, top_headings
 from knowledge.types import ParsedDocument
 
 PLAIN: frozenset[Kind] = frozenset(("markdown", "text", "rest", "csv", "code"))
@@ -43,7 +43,8 @@ def read(data: bytes, name: str, kind: Kind) -> ParsedDocument:
         text, fields = _front_matter(text)
         if not text.strip() and not fields:
             raise ParseFailed("empty file")
-    title = sensible(fields.get("title")) or first_headings(text)[0] or readable(name)
+    title = next(iter(top_headings(text)[0]), "")
+    title = sensible(fields.get("title")) or title or readable(name)
     address = next((fields[key] for key in ("url", "source", "canonical", "permalink") if key in fields), "")
     return ParsedDocument(title, text, url=address if address.startswith(("http://", "https://")) else "")
 

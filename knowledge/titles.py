@@ -48,14 +48,11 @@ def headings_of(text: str) -> list[str]:
     return [words_of(piece) for piece in scan(text[:_HEAD]) if piece.kind == "heading"]
 
 
-def first_headings(text: str) -> tuple[str, bool]:
-    """The first top heading near the beginning ("" for none), and whether it is the first block and the only one."""
+def top_headings(text: str) -> tuple[list[str], bool]:
+    """The headings of the first level near the beginning, and whether nothing stands before the first."""
     pieces = scan(text[:_HEAD])
     tops = [piece for piece in pieces if piece.kind == "heading" and piece.level == 1 and words_of(piece)]
-    if not tops:
-        return "", False
-    leads = all(piece.start >= tops[0].start for piece in pieces)
-    return words_of(tops[0]), leads and len(tops) == 1
+    return [words_of(piece) for piece in tops], bool(tops) and pieces[0] is tops[0]
 
 
 def words_of(heading: Piece) -> str:

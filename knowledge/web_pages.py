@@ -7,8 +7,6 @@ import html
 import re
 from dataclasses import dataclass
 
-import trafilatura
-
 _TITLE = re.compile(r"<title[^<>]*>(.{1,2000}?)</title>", re.IGNORECASE | re.DOTALL)
 _LINK = re.compile(r"<link\b[^<>]{1,2000}>", re.IGNORECASE)
 _HREF = re.compile(r"\bhref\s*=\s*[\"']?\s*(https?://[^\"'\s<>]{3,2000})", re.IGNORECASE)
@@ -18,6 +16,7 @@ _AROUND = re.compile(r"<(?:nav|aside|footer)\b|role\s*=\s*[\"']?navigation", re.
 _TAG = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"\w+")
 _HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
+_TOP = re.compile(r"^# [^\n]+", re.MULTILINE)
 _ROW = re.compile(r"^\|", re.MULTILINE)
 _RELATIVE_LINK = re.compile(
     r"(?<!!)\[((?:[^\[\]]|\\.|\[[^\[\]]*\])*)\]\((?!https?://)(?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)"
@@ -71,6 +70,8 @@ def without_surroundings(source: str, markdown: str) -> str:
     """Trafilatura's text instead of `markdown`, where it drops menus and loses no heading, table or code."""
     if _MAIN.search(source) or not _AROUND.search(source):
         return markdown
+    import trafilatura  # half a second: only for a page that needs it
+
     text = trafilatura.extract(
         source,
         output_format="markdown",
@@ -81,6 +82,9 @@ def without_surroundings(source: str, markdown: str) -> str:
     )
     if not text:
         return markdown
+    top = _TOP.search(markdown)
+    if top and top[0] not in text:  # it takes the page's own heading for a title
+        text = f"{top[0]}\n\n{text}"
     keeps = (
         len(_HEADING.findall(text)) >= len(_HEADING.findall(markdown))
         and len(_ROW.findall(text)) >= len(_ROW.findall(markdown))

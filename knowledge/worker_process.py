@@ -49,19 +49,16 @@ class WorkerProcess:
             ParseFailed: it cannot be read, took too long, or brought the worker down.
         """
         async with self._turn:
+            used = self.pid is not None
             answer = await self._ask(name, data)
-            if answer is None and self._status() == 0:  # it ended by itself, idle, just before the file came
+            if answer is None and used:  # it ended while it was idle, for which this file is not to blame
                 answer = await self._ask(name, data)
             if answer is None:
                 raise ParseFailed(self._reason())
             return read_answer(answer)
 
-    def _status(self) -> int:
-        assert self._process is not None and self._process.returncode is not None
-        return self._process.returncode
-
     def _reason(self) -> str:
-        status = self._status()
+        status = self._process.returncode if self._process else None
         if status == OUT_OF_MEMORY:
             return f"needs more than {self._megabytes} MB of memory to read"
         return f"the parser crashed on this file (status {status}; broken, or more than {self._megabytes} MB of memory)"
@@ -70,14 +67,14 @@ class WorkerProcess:
         """The worker's answer, None when it ended instead."""
         process = await self._running()
         assert process.stdin and process.stdout
-        answer: bytes | None = None
+        answer, ending = None, 0
         try:
             async with asyncio.timeout(self._seconds):
-                path = name.encode("utf-8", "replace")
+                path = name.encode()
                 process.stdin.write(head(len(path), len(data)) + path)
                 process.stdin.write(data)
                 await process.stdin.drain()
-                length, _ = sizes(await process.stdout.readexactly(8))
+                length, ending = sizes(await process.stdout.readexactly(8))
                 answer = await process.stdout.readexactly(length)
         except TimeoutError as error:
             raise ParseFailed(f"took longer than {self._seconds:g} s") from error
@@ -86,6 +83,8 @@ class WorkerProcess:
         finally:
             if answer is None:
                 await self._end(process)
+        if ending:
+            await process.wait()
         return answer
 
     async def _running(self) -> Process:
