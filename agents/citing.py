@@ -28,6 +28,7 @@ class CitationFilter:
         self._evidence = {item.index: item for item in evidence if item.document}
         self._numbers: dict[int, int] = {}
         self._held = ""
+        self._space = False
         self._ticks = 0
         self._code = 0
         self._recent = ""
@@ -108,7 +109,8 @@ class CitationFilter:
 
     def _cite(self, marker: re.Match[str], out: list[str | Citation]) -> None:
         known = [number for number in _expanded(marker["numbers"]) if number in self._evidence]
-        if known and marker[0][0] == " ":
+        self._space = self._space or marker[0][0] == " "  # goes with a marker that is dropped, if it came with it
+        if known and self._space:
             self._put(out, " ")
         for number in dict.fromkeys(known):
             if number not in self._numbers:
@@ -131,6 +133,7 @@ class CitationFilter:
             out.append(text)
 
     def _passed(self, text: str) -> None:
+        self._space = False
         self._length += len(text)
         self._recent = (self._recent + text)[-RECENT:]
 

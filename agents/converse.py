@@ -49,7 +49,7 @@ async def converse(
         try:
             offered = _reserve(size, own, ctx)
         except BudgetSpent as spent:
-            if len(messages) == len(laid.messages):
+            if not delivery.started:
                 raise
             notes.append(Note("budget", f"The answer is shorter than it could be: {spent}."))
             await ctx.emit(notes[-1])

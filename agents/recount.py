@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from agents.citing import stems
 from agents.summarise import lines
 from agents.types import Message
 
@@ -23,6 +24,8 @@ _CONVERSATION = re.compile(
             rf"(?:just |have |had )*{_SAID}{_WHEN}",
             rf"(?:what|which \w+) (?:did|have|had) (?:i|you|we) (?:just |already |first |last |ever )*"
             rf"(?:{_SAID}|talk about|talked about){_WHEN}",
+            rf"what (?:did|have) (?:i|you|we) (?:just |already )*{_SAID} (?:to me |me |you )?about .+ "
+            r"(?:earlier|before|a moment ago|in (?:this|our) (?:chat|conversation)|at the beginning)",
             rf"(?:please |can you |could you )*(?:repeat|say|tell me|remind me of|quote|list) (?:all )?"
             rf"(?:of )?(?:my|your|our) (?:{_ORDER} )*{_SPEECH}{_WHEN}",
             rf"(?:please |can you |could you )*(?:say|repeat) (?:that|it|what you (?:just )?said){_WHEN}",
@@ -49,6 +52,7 @@ _YOURS = re.compile(
     r"mention|message)|\brepeat\b|say (?:that|it)|what (?:did|have) you|hast du",
     re.IGNORECASE,
 )
+_ABOUT = re.compile(r"\babout (.+)", re.IGNORECASE)
 _PLACE = {"first": 0, "beginning": 0, "second": 1, "third": 2, "zuerst": 0}
 
 
@@ -73,6 +77,11 @@ def recount(text: str, messages: Sequence[Message], summary: str) -> str:
     said = asked if mine else told
     if not said or (place is not None and place >= len(said)):
         return "There was no such message in this conversation."
+    about = _ABOUT.search(text)
+    if about:
+        words = stems(about[1])
+        quoted = max(said, key=lambda message: len(words & stems(message)))
+        return f"About this {'you' if mine else 'I'} said:\n\n{quoted}"
     which = "first" if place == 0 else "last" if place is None else "second" if place == 1 else "third"
     quoted = said[-1 if place is None else place]
     if mine:

@@ -36,8 +36,10 @@ def rewrite(messages: Sequence[Message]) -> Rewriting:
     if not turns:
         return Rewriting("")
     current = Rewriting(turns[0][0])
+    answers: list[str] = []
     for (_, answer), (question, _) in pairwise(turns):
-        current = _resolved(question, current.question, answer)
+        answers.insert(0, answer)
+        current = _resolved(question, current.question, answers)
     return current
 
 
@@ -114,7 +116,7 @@ def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return [*matter[-TURNS:], *turns[-1:]]
 
 
-def _resolved(question: str, before: str, answer: str) -> Rewriting:
+def _resolved(question: str, before: str, answers: Sequence[str]) -> Rewriting:
     if len(question) > LONGEST:
         return Rewriting(question)
     language = detect(question)
@@ -122,10 +124,10 @@ def _resolved(question: str, before: str, answer: str) -> Rewriting:
         return _annotated(question, before, _PRONOUNS[language])
     added = _ellipsis(question)
     if added is not None:
-        return _completed(question, added, before, answer)
+        return _completed(question, added, before, answers)
     result, sure = question, not _ORDINAL.search(question)
     for match in reversed(_leaning(question)):
-        name, certain = subject(_pronoun(match), before, answer)
+        name, certain = subject(_pronoun(match), before, answers)
         sure = sure and certain
         result = result[: match.start()] + _put(match, name) + result[match.end() :] if name else result
     return Rewriting(_sentence(result), sure)
@@ -168,14 +170,14 @@ def _ellipsis(question: str) -> str | None:
     return None
 
 
-def _completed(question: str, added: str, before: str, answer: str) -> Rewriting:
+def _completed(question: str, added: str, before: str, answers: Sequence[str]) -> Rewriting:
     if not added:
         return Rewriting(before)
     if _BARE.match(question):
         return Rewriting(_asked_anew(added, before))
     leaning = _LEANING.match(added)
     if leaning:  # "and its population?"
-        name, certain = subject(_pronoun(leaning), before, answer)
+        name, certain = subject(_pronoun(leaning), before, answers)
         if not name:
             return Rewriting(f"{before.rstrip('?. ')}: {added}?", sure=False)
         rest = _put(leaning, name) + added[leaning.end() :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from memory.words import STOP_WORDS, content_words, tokens
 
@@ -56,19 +57,27 @@ def spans(text: str) -> list[str]:
     return found
 
 
-def subject(word: str, before: str, answer: str) -> tuple[str, bool]:
-    """What a pronoun after a question and its answer stands for ("" when nothing is found), and whether that is
-    certain: "she" after "Who wrote it?" is whom the answer names, "it" is what the question was about."""
-    asked, told = asked_about(before), _told(before, answer)
-    if word in _ONE_PERSON and told and _WHO.match(before) and not _WHO_IS_NAME.match(before):
-        return told[0], True
+def subject(word: str, before: str, answers: Sequence[str]) -> tuple[str, bool]:
+    """What a pronoun stands for after a question and the answers so far, newest first ("" when nothing is found),
+    and whether that is certain: "she" after "Who wrote it?" is whom the answer names, "it" is what it asked about."""
+    asked, told = asked_about(before), _told(before, answers[0] if answers else "")
+    if word in _ONE_PERSON:
+        return _person(before, asked, told or next((names for text in answers[1:] if (names := _told(before, text))), list[str]()))
     if word in _PEOPLE and told and _WHO.match(before) and not _WHO_IS_NAME.match(before):
         return told[0], not asked
-    if told and word not in _ONE_PERSON and _WANTS_NAME.match(before):
-        return _with_article(told[0], answer), True
+    if told and _WANTS_NAME.match(before):
+        return _with_article(told[0], answers[0]), True
     if asked:
         return asked, True
     return (told[0], False) if told else ("", False)
+
+
+def _person(before: str, asked: str, told: Sequence[str]) -> tuple[str, bool]:
+    if told and _WHO.match(before) and not _WHO_IS_NAME.match(before):
+        return told[0], True
+    if asked and not asked.startswith("the "):
+        return asked, True
+    return (told[0], len(told) == 1) if told else (asked, False)
 
 
 def asked_about(question: str) -> str:

@@ -143,7 +143,7 @@ def shifted(day: date, days: int) -> str:
     except OverflowError as error:
         raise DateError("that date lies outside the years 1 to 9999") from error
     word = "after" if days >= 0 else "before"
-    return f"{abs(days)} days {word} {day_name(day)} is {day_name(target)}."
+    return f"{abs(days)} day{'' if abs(days) == 1 else 's'} {word} {day_name(day)} is {day_name(target)}."
 
 
 def _offset(local: datetime) -> str:

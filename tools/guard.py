@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import anyio
 
-from memory.types import TRUST_NONE, Label
+from memory.types import TRUST_NONE, TRUST_SYSTEM, Label
 from tools.arguments import ArgumentError, parse
 from tools.policy import decide
 from tools.toolset import Caller, Toolset
@@ -49,10 +49,11 @@ class Guard:
         label = result.label
         if label.tenant != caller.tenant:
             return _failed(caller, call, origin, f"{call.name} returned something that belongs to someone else.")
-        text, data = result.text, result.data
+        text = result.text
         if len(text) > self._max_chars:
             text = f"{text[: self._max_chars]}\n... ({len(text) - self._max_chars} more characters left out)"
-        return replace(result, call=call.id, text=text, data=data, label=replace(label, origin=origin))
+        label = replace(label, origin=origin, trust=min(label.trust, TRUST_SYSTEM))  # no tool speaks for the user
+        return replace(result, call=call.id, text=text, label=label)
 
 
 def _failed(caller: Caller, call: ToolCall, origin: str, text: str) -> ToolResult:

@@ -101,7 +101,7 @@ def _known(unit: str) -> bool:
 
 
 _NOW = re.compile(
-    r"^(?:please |can you |could you |hey |tell me |do you know )*"
+    r"^¿?(?:please |can you |could you |hey |tell me |do you know )*"
     r"(?:(?:what(?:'s| is)|whats) the (?:current |local )?(?:time|date)(?: and (?:time|date))?|"
     r"what (?:time|day|date)(?: of the week)? is (?:it|today)|what day of the week is it|"
     r"what(?:'s| is) today(?:'s date)?|(?:current|local) (?:time|date)|what year is it|"
