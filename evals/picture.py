@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,11 +44,12 @@ def draw(commands: Sequence[Sequence[str]] = COMMANDS) -> str:
             screen.print(Text.assemble(("$ ", "green"), (f"parley {typed}", "bold")))
             ended = subprocess.run(  # noqa: S603  # our own program
                 [sys.executable, "-m", "serving.cli", *command],
-                cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, check=True,
+                cwd=ROOT, env=environ, capture_output=True, text=True, check=True,
             )  # fmt: skip
             screen.print(Text.from_ansi(ended.stdout.replace(f"{ROOT}/", "")))
             screen.print()
-    return screen.export_svg(title="Parley", unique_id="parley")
+    # the reader's own monospaced font: a picture fetches nothing from anywhere
+    return re.sub(r"@font-face \{.*?\}\s*", "", screen.export_svg(title="Parley", unique_id="parley"), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
