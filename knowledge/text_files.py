@@ -18,6 +18,8 @@ PLAIN: frozenset[Kind] = frozenset(("markdown", "text", "rest", "csv", "code"))
 """Kinds that `read` takes."""
 _FIELD = re.compile(r"(title|url|source|canonical|permalink)[ \t]*[:=][ \t]*(.+?)[ \t]*$", re.IGNORECASE)
 _FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.|\+\+\+)[ \t]*$", re.MULTILINE)
+_REST = re.compile(r"^\.\. (?:[\w-]+::|_[^:\n]{1,80}:|\[\w+\] )", re.MULTILINE)
+_INDENTED = re.compile(r"(?:^(?: {4}|\t)[^\n]*\S[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _TICKS = re.compile(r"`{3,}")
 
 
@@ -37,7 +39,9 @@ def read(data: bytes, name: str, kind: Kind) -> ParsedDocument:
     if kind == "csv":
         return ParsedDocument(readable(name), _table(text))
     fields: dict[str, str] = {}
-    if kind == "rest":
+    if kind == "text" and not _REST.search(text):
+        text = _INDENTED.sub(_flush_prose, text)
+    elif kind in ("text", "rest"):
         text, fields["title"] = to_markdown(text)
     elif kind == "markdown":
         text, fields = _front_matter(text)
@@ -47,6 +51,15 @@ def read(data: bytes, name: str, kind: Kind) -> ParsedDocument:
     title = sensible(fields.get("title")) or title or readable(name)
     address = next((fields[key] for key in ("url", "source", "canonical", "permalink") if key in fields), "")
     return ParsedDocument(title, text, url=address if address.startswith(("http://", "https://")) else "")
+
+
+def _flush_prose(block: re.Match[str]) -> str:
+    """An indented block of a plain text without its indentation where it reads like prose; it is no code then."""
+    lines = [line.strip() for line in block[0].split("\n")]
+    words = " ".join(lines)
+    letters = sum(map(str.isalpha, words)) + words.count(" ")
+    prose = letters > 0.9 * len(words) and len(words.split()) >= 5 * (len(lines) - 1) and len(words) > 60
+    return "\n".join(lines) if prose else block[0]
 
 
 def _front_matter(text: str) -> tuple[str, dict[str, str]]:

@@ -121,6 +121,17 @@ async def test_a_document_without_a_title_is_called_by_its_file(parser: Parser) 
     assert (await parser.parse(b"```\n# not this\n```\n", "v-2.md")).title == "v-2"
 
 
+async def test_a_plain_text_may_be_restructured_text_and_indented_prose_is_no_code(parser: Parser) -> None:
+    document = await parser.parse(b"Tool\n====\n\nSee it_.\n\n.. _it: http://a.org\n\nEnd.\n", "README")
+    assert document.text == "\n# Tool\n\n\nSee it.\n\n\nEnd.\n"
+    prose = "    It was written a long time ago, and nobody remembers\n    why it is indented as it is on this page.\n"
+    code = "    x = run(1)\n    y = {}\n"
+    document = await parser.parse(f"Notes:\n\n{prose}\nThen:\n\n{code}".encode(), "notes.txt")
+    units = [unit.text for one in split(document, document_id="d", version="v") for unit in one.units]
+    assert units[1].startswith("It was written")
+    assert code in document.text
+
+
 async def test_broken_bytes_of_a_file_name_stay_out_of_the_title(parser: Parser) -> None:
     assert (await parser.parse(b"Text.", "caf\udce9.txt")).title == "caf?"
     assert (await parser.parse(b"<p>Text.</p>", "caf\udce9.html")).title == "caf?"
