@@ -61,7 +61,7 @@ async def answer(
     if ctx.deps.model is None:
         trouble = NO_MODEL
     else:
-        delivery = Delivery(ctx, base, lambda: _allowed(base, ctx))
+        delivery = Delivery(ctx, base, _said(ctx))
         try:
             return await _by_model(intent, base, carried, delivery, ctx)
         except BudgetSpent as spent:
@@ -93,7 +93,8 @@ async def _by_model(
     assert model is not None
     small = intent.kind == "smalltalk"
     own = () if small or intent.kind == "conversation" else tuple(await ctx.deps.tools.list())
-    system, now = (_SMALLTALK, None) if small else (_ANSWER, datetime.now(UTC))
+    system = _SMALLTALK if small else _ANSWER
+    now = None if small or intent.kind == "conversation" else datetime.now(UTC)
     offered = (*own, *ctx.turn.caller_tools)
     laid = lay_out(system, ctx.turn, base, now, await model.window(), offered)
     for note in laid.notes:
@@ -154,11 +155,10 @@ async def _quoted(
 ) -> Draft:
     """The extractive responder's answer, or what else is left to say."""
     try:
-        if vector is None:
-            vector = (await ctx.deps.embedder.embed([intent.question]))[0]
+        asked = (await ctx.deps.embedder.embed([intent.question]))[0] if vector is None else vector
         quoted = await quote(
             intent.question,
-            vector,
+            asked,
             recalled.found,
             memory=ctx.deps.memory,
             scope=Scope(ctx.turn.tenant, "passages"),
@@ -180,7 +180,7 @@ async def _quoted(
 
 async def _sent(draft: Draft, ctx: RunContext) -> Draft:
     """Sends a finished text out, sentence by sentence; a secret in what is quoted stays in."""
-    screen = OutputScreen(lambda: draft.text if draft.model != "extractive" else _said(ctx) + draft.text)
+    screen = OutputScreen(lambda: (_said(ctx), draft.text))
     first, last = screen.feed(draft.text), screen.finish()
     verdict = first.verdict or last.verdict
     if verdict is not None:
@@ -214,8 +214,3 @@ def _tool(result: ToolResult) -> str:
 
 def _said(ctx: RunContext) -> str:
     return "\n".join(message.content for message in ctx.turn.messages)
-
-
-def _allowed(base: Sequence[Evidence], ctx: RunContext) -> str:
-    """What an answer may repeat: the user's own words, and personal numbers that the evidence holds."""
-    return "\n".join((_said(ctx), *(item.text for item in base)))

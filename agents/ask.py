@@ -17,6 +17,8 @@ from tools.types import JsonObject
 T = TypeVar("T")
 SHARE = 0.25
 """Share of the turn's remaining time that one such question may take."""
+SECONDS = 10.0
+"""And most seconds for one whose answer the user waits for: a model that hangs must not take the turn."""
 MAX_TOKENS = 400
 
 
@@ -50,7 +52,7 @@ async def ask(form: Form[T], prompt: str, ctx: RunContext) -> T | None:
         return None
     label = Label(ctx.turn.tenant, "system", TRUST_SYSTEM)
     messages = (Message("user", prompt, label),)
-    with anyio.move_on_after(ctx.budget.seconds_left() * SHARE):
+    with anyio.move_on_after(min(SECONDS, ctx.budget.seconds_left() * SHARE)):
         for _ in range(2):
             reply = await _reply(ModelRequest(messages, max_tokens=MAX_TOKENS, temperature=0, schema=form.schema), ctx)
             if reply is None:

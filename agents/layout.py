@@ -86,7 +86,7 @@ def _tail(evidence: Sequence[Evidence], now: datetime | None, left: int) -> str:
             break
         left -= cost
         pieces.append(piece)
-    if not any(item.document for item in evidence):
+    if not any(item.document or item.label.origin.startswith("tool:") for item in evidence):
         pieces.append("(No passage of the documents fits.)")
     return "\n\n".join(("---", *pieces, clock))
 

@@ -60,16 +60,21 @@ class Library:
 
     async def found(self, title: str, text: str, *, url: str = "", vectors: bool = True) -> list[Found]:
         """All passages of one document as if a search had found them, in the document's order."""
-        passages = split(ParsedDocument(title, text), document_id=title or "untitled", version="1")
-        document = Document(title, "nobody", f"/docs/{title}.md", title, "", 0, len(passages), "", url)
-        label = Label("nobody", f"doc:{title}", 0)
-        found: list[Found] = []
-        for passage in passages:
-            rows = await self.embedder.embed(embedding_texts(passage))
-            scales = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-9).astype(np.float32) / np.float32(127)
-            parts = PartVectors(np.rint(rows / scales[:, None]).astype(np.int8), scales)
-            found.append(Found(document, passage, 1.0, {"dense": 0.5}, label, parts if vectors else None))
-        return found
+        return await found_in(self.embedder, title, text, url=url, vectors=vectors)
+
+
+async def found_in(embedder: Embedder, title: str, text: str, *, url: str = "", vectors: bool = True) -> list[Found]:
+    """All passages of one document as if a search had found them, in the document's order."""
+    passages = split(ParsedDocument(title, text), document_id=title or "untitled", version="1")
+    document = Document(title, "nobody", f"/docs/{title}.md", title, "", 0, len(passages), "", url)
+    label = Label("nobody", f"doc:{title}", 0)
+    found: list[Found] = []
+    for passage in passages:
+        rows = await embedder.embed(embedding_texts(passage))
+        scales = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-9).astype(np.float32) / np.float32(127)
+        parts = PartVectors(np.rint(rows / scales[:, None]).astype(np.int8), scales)
+        found.append(Found(document, passage, 1.0, {"dense": 0.5}, label, parts if vectors else None))
+    return found
 
 
 @asynccontextmanager

@@ -397,6 +397,14 @@ async def test_a_model_that_stops_at_its_length_says_so(world: World) -> None:
     assert (request.max_tokens, request.temperature, request.top_p, request.stop) == (1, 0.5, 0.9, ("x",))
 
 
+async def test_a_question_about_the_conversation_is_asked_without_evidence_and_tools(world: World) -> None:
+    model = ScriptedModel(says("You asked about Ada."))
+    draft = await run(world.turn("Who is Ada?", "An engineer.", "What did I just ask?", model=model))
+    assert (draft.text, draft.outcome) == ("You asked about Ada.", "answered")
+    assert model.requests[0].messages[-1].content == "What did I just ask?"
+    assert model.requests[0].tools == ()
+
+
 # the window
 
 
