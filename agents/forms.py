@@ -15,7 +15,8 @@ _HOWTO = re.compile(
     r"^(?:and |so )?how (?:do|does|can|could|should|would|to|might)\b(?! (?:you|we) (?:know|mean))", re.IGNORECASE
 )
 _LIST = re.compile(
-    r"^(?:please )?(?:list|name|enumerate|show)\b|\bwhich (?:\w+ )?\w+[^sui\W]s\b(?! (?:is|was|does)\b)|"
+    r"^(?:please )?(?:list|name|enumerate|show)\b|"
+    r"\bwhich (?:\w+ )?(?!does\b|was\b|has\b)\w+[^sui\W]s\b(?! (?:is|was|does)\b)|"
     r"\bwhat (?:are (?:the|all)|\w+(?: \w+)? (?:are|can)\b)|\bin what order\b",
     re.IGNORECASE,
 )

@@ -153,6 +153,8 @@ def _cosines(vector: Vector, found: Found) -> tuple[Floats, Vectors | None]:
     """Likeness of the question and each unit; that of the whole passage where no unit vectors are stored."""
     if found.vectors is None:
         return np.full(len(found.passage.units), found.parts.get("dense", 0.0), np.float32), None
+    if len(found.vectors.rows) != len(found.passage.units):
+        raise ValueError(f"passage {found.passage.id} has other vectors than its {len(found.passage.units)} units")
     vectors: Vectors = (found.vectors.rows * found.vectors.scales[:, None]).astype(np.float32)
     cosines: Floats = vectors @ vector
     return cosines, vectors

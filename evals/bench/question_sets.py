@@ -58,8 +58,8 @@ class Collection:
         return self.files[file].partition("\n")[0].removeprefix("# ")
 
     def write(self, folder: Path) -> None:
-        """Writes the files into a new folder."""
-        folder.mkdir(parents=True)
+        """Writes the files into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
 
