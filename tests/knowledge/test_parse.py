@@ -23,6 +23,7 @@ import pytest
 from ebooklib import epub
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pptx.shapes.placeholder import SlidePlaceholder
 from reportlab.lib import colors
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
@@ -464,7 +465,9 @@ async def test_a_presentation_keeps_slides_and_what_the_speaker_notes(parser: Pa
         slide = made.slides.add_slide(made.slide_layouts[1])
         assert slide.shapes.title is not None
         slide.shapes.title.text = f"Slide number {number}"
-        slide.placeholders[1].text_frame.text = f"Bullet of {number}"  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        body = slide.placeholders[1]
+        assert isinstance(body, SlidePlaceholder)
+        body.text_frame.text = f"Bullet of {number}"
         if notes:
             frame = slide.notes_slide.notes_text_frame
             assert frame is not None
