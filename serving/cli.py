@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -177,6 +178,8 @@ def serve(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and leaves with its status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
+    # before numpy is imported: one search runs in one thread, BLAS threads of its own only make it slower
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)  # what is typed, and paths, may hold any byte

@@ -7,11 +7,12 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.context import Deps, Limits
 from agents.examples import Examples
-from graphs import chat
 from knowledge.catalog import Catalog
 from knowledge.ingest import Ingest
 from knowledge.open import SCHEMAS as KNOWLEDGE_SCHEMAS
@@ -26,11 +27,13 @@ from memory.open import open_memory
 from memory.sqlite import Database, DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
 from serving import repository
-from serving.models.open import OpenModel, open_model
 from serving.repository import Repository
 from serving.settings import Settings
-from serving.turns import Principal, Turns
+from serving.turns import Engine, Principal, Turns
 from tools import builtin
+
+if TYPE_CHECKING:
+    from serving.models.open import OpenModel
 
 DATABASE = "parley.sqlite"
 SCHEMAS = (embedded.SCHEMA, *KNOWLEDGE_SCHEMAS, repository.SCHEMA)
@@ -111,16 +114,23 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
             tools=builtin.open_builtin(search, embedder, knowledge.graph),
             examples=await Examples.open(embedder, data / "cache"),
             model=None if model is None else model.model,
-            first_token_seconds=settings.first_token_seconds,
         )
         rows = Repository(database)
         await rows.interrupt_stale_runs()
-        turns = Turns(deps, chat.build(), rows, _limits(settings))
+        turns = Turns(deps, load_engine, rows, _limits(settings))
         stack.push_async_callback(turns.close)
         ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
         yield Runtime(
             settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model
         )  # fmt: skip
+
+
+@cache
+def load_engine() -> Engine:
+    """The compiled chat graph, ready to run turns; made once per process."""
+    from graphs import chat
+
+    return partial(chat.run, chat.build())
 
 
 def _look(connection: sqlite3.Connection) -> None:
@@ -136,6 +146,8 @@ def warm() -> None:
 async def _model(settings: Settings, stack: AsyncExitStack) -> OpenModel | None:
     if not settings.model_url:
         return None
+    from serving.models.open import open_model
+
     model = await open_model(
         settings.model_url,
         settings.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -13,7 +13,6 @@ import anyio
 from agents.context import Budget, Deps, Limits, RunContext, Sampling, Turn
 from agents.summarise import summarise
 from agents.types import Emitted, Message
-from graphs import chat
 from graphs.events import Event, RunFailed, RunFinished, Token
 from memory.types import TRUST_NONE, TRUST_USER, Label
 from serving.ids import uuid7
@@ -60,16 +59,31 @@ class TurnRequest:
     """OpenAI's `metadata`: recorded."""
 
 
-class Turns:
-    """The engine's door for every wire: stores what was asked, runs the graph, stores what came of it."""
+Engine = Callable[[Deps, Turn], AsyncGenerator[Event, None]]
+"""What runs one turn and yields its events: graphs.chat.run over the compiled graph."""
 
-    def __init__(self, deps: Deps, graph: chat.ChatGraph, repository: Repository, limits: Limits) -> None:
+
+class Turns:
+    """The engine's door for every wire: stores what was asked, runs the graph, stores what came of it.
+
+    `load` makes the engine, once, in a thread: importing LangGraph takes longer than all the rest of a start, and
+    commands that only search or ingest do without it. A server calls `prepare` before it says that it is ready.
+    """
+
+    def __init__(self, deps: Deps, load: Callable[[], Engine], repository: Repository, limits: Limits) -> None:
         self._deps = deps
-        self._graph = graph
+        self._load = load
+        self._engine: Engine | None = None
         self._repository = repository
         self._limits = limits
         self._active: dict[str, str] = {}
         self._summaries: dict[str, asyncio.Task[None]] = {}
+
+    async def prepare(self) -> Engine:
+        """The engine, loaded when this is the first call."""
+        if self._engine is None:
+            self._engine = await asyncio.to_thread(self._load)
+        return self._engine
 
     async def run(self, request: TurnRequest) -> AsyncGenerator[Event, None]:
         """Runs one turn. Closing the generator cancels the run and the model call.
@@ -87,11 +101,12 @@ class Turns:
         if request.thread:
             self._active[request.thread] = run
         try:
+            engine = await self.prepare()
             turn = await self._begin(request, run)
             said: list[str] = []
             last: RunFinished | RunFailed | None = None
             try:
-                async with aclosing(chat.run(self._graph, self._deps, turn)) as events:
+                async with aclosing(engine(self._deps, turn)) as events:
                     async for event in events:
                         match event:
                             case Token(text):

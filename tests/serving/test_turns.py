@@ -14,16 +14,14 @@ from agents.context import Limits
 from agents.model import ChatModel, ModelBroken, ModelDelta
 from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Draft, Message
-from graphs import chat
 from graphs.events import Event, RunFailed, RunFinished, RunStarted, Token
 from memory.types import TRUST_USER, Label
 from serving.records import Run, StoredMessage, UnknownThread
-from serving.runtime import Runtime, open_runtime
+from serving.runtime import Runtime, load_engine, open_runtime
 from serving.settings import Settings
 from serving.turns import Principal, ThreadBusy, TurnRequest, Turns
 
 WHO = Principal()
-GRAPH = chat.build()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +35,7 @@ async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
 
 
 def turns(runtime: Runtime, model: ChatModel | None = None) -> Turns:
-    return Turns(replace(runtime.deps, model=model), GRAPH, runtime.repository, Limits())
+    return Turns(replace(runtime.deps, model=model), load_engine, runtime.repository, Limits())
 
 
 def asking(text: str, thread: str = "") -> TurnRequest:
