@@ -56,7 +56,7 @@ class Search:
         for step in self._steps:
             await step(ranking)
         found: list[Found] = []
-        order = ranking.best()
+        order = ranking.best(len(ranking.points))
         for start in range(0, len(order), max(limit, 1)):
             if len(found) >= limit:
                 break
@@ -72,8 +72,8 @@ class Search:
             Found(
                 document=documents[record.source],
                 passage=load(record.payload),
-                score=ranking.score(passage),
-                parts=ranking.parts[passage],
+                score=ranking.points[passage],
+                parts=ranking.parts(passage),
                 label=record.label,
                 vectors=record.parts,
                 via=ranking.via.get(passage, ""),

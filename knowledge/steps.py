@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 
 import numpy as np
 
@@ -42,20 +43,23 @@ class Scale:
     @classmethod
     def of(cls, hits: Sequence[Hit]) -> Scale:
         """The scale of what `MemoryStore.search` found."""
-        dense = sorted((hit.score.dense for hit in hits), reverse=True)[:BEST]
-        words = sorted((hit.score.words for hit in hits), reverse=True)[:BEST]
-        return cls(
-            (min(dense, default=0.0), max(dense, default=0.0)), (min(words, default=0.0), max(words, default=0.0))
-        )
+        return cls(_limits([hit.score.dense for hit in hits]), _limits([hit.score.words for hit in hits]))
 
     def apply(self, score: Score) -> tuple[float, float]:
         """Dense and words, each 0..1."""
         return _between(score.dense, self.dense), _between(score.words, self.words)
 
 
+def _limits(scores: list[float]) -> tuple[float, float]:
+    scores.sort(reverse=True)
+    return (scores[:BEST][-1], scores[0]) if scores else (0.0, 0.0)
+
+
 def _between(value: float, limits: tuple[float, float]) -> float:
     low, high = limits
-    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else float(value >= high > 0)
+    if value <= low or high <= low:
+        return float(value >= high > 0)
+    return 1.0 if value >= high else (value - low) / (high - low)
 
 
 @dataclass(slots=True)
@@ -77,31 +81,40 @@ class Ranking:
     """Told in words when a step could not do its work."""
     asked: list[Asked] = field(default_factory=list[Asked])
     """The question, then the conversation before it, if any."""
-    parts: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
-    """By passage id: the weighted parts whose sum is its score."""
+    points: dict[str, float] = field(default_factory=dict[str, float])
+    """The candidates by passage id, with their scores so far."""
     linked: set[str] = field(default_factory=set[str])
     """Passages whose title the question names."""
     via: dict[str, str] = field(default_factory=dict[str, str])
+    """Passages found by the hop, with the passage that mentions them."""
+    _parts: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
 
-    def score(self, passage: str) -> float:
-        """The sum of a candidate's parts."""
-        return sum(self.parts[passage].values())
+    def add(self, part: str, passage: str, value: float) -> None:
+        """Adds a named part to a candidate's score, once for each name."""
+        self._parts[passage][part] = value
+        self.points[passage] += value
 
-    def best(self, count: int | None = None) -> list[str]:
-        """The candidates, best first; equal ones by id, so that the order is always the same."""
-        return sorted(self.parts, key=lambda passage: (-self.score(passage), passage))[:count]
+    def parts(self, passage: str) -> dict[str, float]:
+        """How a candidate's score came about; the parts add up to it."""
+        return self._parts[passage]
+
+    def best(self, count: int) -> list[str]:
+        """The first candidates, best first; equal ones by id, so that the order is always the same."""
+        return nsmallest(count, self.points, key=lambda passage: (-self.points[passage], passage))
 
     def fuse(self, passages: Iterable[str]) -> None:
-        """Gives each passage its hybrid parts, from the raw scores known."""
+        """Makes candidates of passages, from the raw scores known."""
+        weighted = list(zip(self._weights(), self.asked, strict=True))
         for passage in passages:
             dense = words = 0.0
-            for weight, asked in zip(self._weights(), self.asked, strict=True):
+            for weight, asked in weighted:
                 score = asked.scores.get(passage)
                 if score is not None:
                     own_dense, own_words = asked.scale.apply(score)
-                    dense += weight * own_dense
-                    words += weight * own_words
-            self.parts[passage] = {"dense": DENSE * dense, "words": WORDS * words}
+                    dense += DENSE * weight * own_dense
+                    words += WORDS * weight * own_words
+            self._parts[passage] = {"dense": dense, "words": words}
+            self.points[passage] = dense + words
 
     def vector(self) -> Vector:
         """The direction of the question, in a conversation with its history's."""
@@ -143,11 +156,11 @@ async def score(memory: MemoryStore, ranking: Ranking, passages: Sequence[str]) 
         if missing:
             asked.scores.update(await memory.scores(scope, asked.query, missing))
     own = ranking.asked[0].scores
-    ranking.fuse(passage for passage in passages if passage in own and passage not in ranking.parts)
+    ranking.fuse(passage for passage in passages if passage in own and passage not in ranking.points)
 
 
 def _unseen(ranking: Ranking, targets: Iterable[str]) -> list[str]:
-    return [passage for passage in targets if passage not in ranking.parts][:_UNSEEN]
+    return [passage for passage in targets if passage not in ranking.points][:_UNSEEN]
 
 
 class TitleLink:
@@ -171,12 +184,12 @@ class TitleLink:
         await score(self._memory, ranking, unseen)
         links: dict[str, float] = {}
         for surface, targets in found.items():
-            weights = {target.passage: target.weight for target in targets if target.passage in ranking.parts}
-            for place, passage in enumerate(sorted(weights, key=lambda each: (-ranking.score(each), each))):
+            weights = {target.passage: target.weight for target in targets if target.passage in ranking.points}
+            for place, passage in enumerate(sorted(weights, key=lambda each: (-ranking.points[each], each))):
                 link = weights[passage] / (1 + place) * (1.0 if " " in surface else 0.8)
                 links[passage] = max(links.get(passage, 0.0), link)
         for passage, link in links.items():
-            ranking.parts[passage]["link"] = LINK * link
+            ranking.add("link", passage, LINK * link)
         ranking.linked.update(links)
 
 
@@ -197,7 +210,7 @@ class Hop:
         groups = [(seed, mention) for seed in seeds for mention in mentions.get(seed, ())]
         unseen = {passage for _, group in groups for passage in _unseen(ranking, (t.passage for t in group.targets))}
         await score(self._memory, ranking, sorted(unseen))
-        points = {passage: ranking.score(passage) for passage in ranking.parts}
+        points = ranking.points
         hops: dict[str, float] = {}
         for seed, group in groups:
             strength = points[seed] * (1.0 if seed in ranking.linked else 0.5)
@@ -208,7 +221,7 @@ class Hop:
                     hops[passage] = hop
                     ranking.via[passage] = seed
         for passage, hop in hops.items():
-            ranking.parts[passage]["hop"] = HOP * hop
+            ranking.add("hop", passage, HOP * hop)
 
 
 class Records:
@@ -254,5 +267,5 @@ class SentenceTerm:
         limits = (min(cosines.values(), default=0.0), max(cosines.values(), default=0.0))
         for passage in found:
             sentence = _between(cosines[passage], limits) if passage in cosines else 0.0
-            hop = min(ranking.parts[passage].get("hop", 0.0) / HOP * HOP_AS_SENTENCE, 1.0)
-            ranking.parts[passage]["sentence"] = SENTENCE * max(sentence, hop)
+            hop = min(ranking.parts(passage).get("hop", 0.0) / HOP * HOP_AS_SENTENCE, 1.0)
+            ranking.add("sentence", passage, SENTENCE * max(sentence, hop))

@@ -202,7 +202,7 @@ async def test_a_surface_with_more_passages_than_can_be_scored_still_links_its_b
 async def test_the_sentence_term_can_be_left_out_and_a_step_can_be_added(base: Base) -> None:
     async def prefer_ports(ranking: Ranking) -> None:
         for passage in ranking.best(50):
-            ranking.parts[passage]["mine"] = 5.0 if ranking.score(passage) < 0.2 else 0.0
+            ranking.add("mine", passage, 5.0 if ranking.points[passage] < 0.2 else 0.0)
 
     graph = EmbeddedGraph(base.database)
     plain = await Search(base.memory, graph, base.catalog, sentences=False)("t", await ask("windmills"), 10)
