@@ -32,7 +32,6 @@ class Deps:
     examples: Examples
     """Labelled examples with their vectors: intents and moderation."""
     model: ChatModel | None = None
-    first_token_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

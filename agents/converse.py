@@ -12,7 +12,7 @@ from agents import act
 from agents.context import BudgetSpent, RunContext
 from agents.delivery import Delivery
 from agents.layout import Laid, shown
-from agents.model import ModelBroken, ModelDelta, ModelRequest, ModelUnavailable
+from agents.model import ModelBroken, ModelDelta, ModelRequest
 from agents.prompting import tokens, untrusted
 from agents.retrieve import evidence as numbered
 from agents.types import Evidence, Finish, Message, Note, Usage
@@ -123,7 +123,7 @@ async def _play(request: ModelRequest, reserved: int, delivery: Delivery, ctx: R
     usage: Usage | None = None
     stream = model.stream(request)
     try:
-        delta: ModelDelta | None = await _first(stream, ctx.deps.first_token_seconds)
+        delta: ModelDelta | None = await _first(stream)
         while delta is not None:
             usage = delta.usage or usage
             calls, finish = delta.tool_calls or calls, delta.finish or finish
@@ -145,15 +145,11 @@ async def _play(request: ModelRequest, reserved: int, delivery: Delivery, ctx: R
     return _Played(text, calls, _FINISHES.get(finish or "", "stop"))
 
 
-async def _first(stream: AsyncGenerator[ModelDelta, None], seconds: float) -> ModelDelta:
+async def _first(stream: AsyncGenerator[ModelDelta, None]) -> ModelDelta:
     """The first delta that says something; those before it carry nothing."""
-    try:
-        with anyio.fail_after(seconds):
-            async for delta in stream:
-                if delta.text or delta.tool_calls or delta.finish:
-                    return delta
-    except TimeoutError as error:
-        raise ModelUnavailable(f"the model sent nothing within {seconds:g} s") from error
+    async for delta in stream:
+        if delta.text or delta.tool_calls or delta.finish:
+            return delta
     raise ModelBroken("the model's answer ended before it began")
 
 

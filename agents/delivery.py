@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from agents.citing import CitationFilter
 from agents.context import RunContext
@@ -14,11 +14,12 @@ from agents.types import Citation, CitationSpan, Evidence, Note, TextDelta, Verd
 class Delivery:
     """Sends one answer out, piece by piece, and keeps what the record needs of it."""
 
-    def __init__(self, ctx: RunContext, evidence: Sequence[Evidence], allowed: Callable[[], str]) -> None:
-        """`allowed` gives the text whose personal numbers may be repeated; it is asked only when one is found."""
+    def __init__(self, ctx: RunContext, evidence: Sequence[Evidence], said: str) -> None:
+        """`said` is what the user wrote: it may be said back."""
         self._ctx = ctx
+        self._evidence = list(evidence)
         self._filter = CitationFilter(evidence)
-        self._screen = OutputScreen(allowed)
+        self._screen = OutputScreen(lambda: (said, "\n".join(item.text for item in self._evidence)))
         self._sent: list[str] = []
         self._length = 0
         self._waiting: list[tuple[int, Citation]] = []
@@ -56,6 +57,7 @@ class Delivery:
 
     def add(self, evidence: Sequence[Evidence]) -> None:
         """More evidence that the model was shown and may cite."""
+        self._evidence.extend(evidence)
         self._filter.add(evidence)
 
     async def say(self, text: str) -> bool:

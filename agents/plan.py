@@ -20,6 +20,8 @@ from tools.types import JsonObject
 
 MOST = 3
 """Most steps of a plan."""
+LONGEST = 600
+"""A longer question is not taken apart, in characters."""
 _LONG = 25
 """Words from which a question with several question words is worth a model's plan."""
 
@@ -90,6 +92,8 @@ async def plan(intent: Intent, recalled: Recalled, ctx: RunContext) -> Plan:
 
 def parts(question: str) -> list[str]:
     """The questions that a question is made of, each of which stands alone; one element when it is one."""
+    if len(question) > LONGEST:
+        return [question]
     for pattern in (_COMPARED, _VERSUS, _WHICH_OF_TWO):
         match = pattern.match(question)
         if match and len(match["one"].split()) <= 8 and len(match["two"].split()) <= 8:

@@ -109,10 +109,10 @@ def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     turns: list[tuple[str, str]] = []
     for message in messages:
         if message.role == "user":
-            turns.append((" ".join(message.content[: LONGEST * 4].split()), ""))
+            turns.append((" ".join(message.content.split()), ""))
         elif message.role == "assistant" and turns and message.content:
             turns[-1] = (turns[-1][0], message.content[: LONGEST * 4])
-    matter = [turn for turn in turns[:-1] if topic(turn[0]) is None]
+    matter = [(asked[: LONGEST * 4], told) for asked, told in turns[:-1] if topic(asked) is None]
     return [*matter[-TURNS:], *turns[-1:]]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from anyio import to_thread
+
 from agents.ask import Form, ask
 from agents.context import RunContext
 from agents.prompting import Prompt, untrusted
@@ -33,7 +35,9 @@ MARGIN = 0.06
 SURE_WRITTEN = 0.56
 """The same for what a model writes, which more often speaks about such things than wants them."""
 READ = 4_000
-"""Characters of a message that the rules read; what follows is seen by them piece by piece of this size."""
+"""Characters that the rules read at once; a longer message is seen piece by piece of this size."""
+LONG = 2 * READ
+"""A longer message is read in a thread: the rules take about 1 ms per 1,000 characters."""
 
 
 def _read() -> tuple[tuple[Category, re.Pattern[str]], ...]:
@@ -98,14 +102,14 @@ async def screen(text: str, vector: Vector | None, ctx: RunContext) -> Verdict:
     """The verdict on a user's message; `vector` is its embedding, None when there is none yet.
 
     A model is asked only when rules and examples are unsure, and what it does not answer is allowed."""
-    matched = _matched(text)
+    matched = await to_thread.run_sync(_matched, text) if len(text) > LONG else _matched(text)
     if matched is not None and matched.confidence >= 1.0:
         return matched
     doubt = matched
     if vector is not None:
         match = ctx.deps.examples.nearest("moderation", vector)
         if match.label != "none" and match.score >= UNSURE:
-            if match.score >= SURE and match.margin >= MARGIN and matched is None and not _SOFT.search(text):
+            if match.score >= SURE and match.margin >= MARGIN and matched is None and not _SOFT.search(text[:READ]):
                 return blocked(match.label, "examples", match.score)
             doubt = doubt or blocked(match.label, "examples", match.score)
     if doubt is None:

@@ -12,6 +12,7 @@ from agents.types import Message
 
 LONGEST = 2_000
 """A summary's greatest length, in characters."""
+_READ = 2_000
 _PROMPT = Prompt("summarise")
 _MARKS = re.compile(r"\n\s*\[\d+\][\s\S]*$|\s*\[\d+(?:[,\s–-]+\d+)*\]")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9À-Þ])")
@@ -39,7 +40,7 @@ def lines(messages: Sequence[Message]) -> str:
     """One line a turn: what was asked, and the first sentence of the answer."""
     found: list[str] = []
     for message in messages:
-        said = " ".join(_MARKS.sub("", message.content).split())
+        said = " ".join(_MARKS.sub("", message.content[:_READ]).split())
         if message.role == "user" and said:
             found.append(f"- You asked: {_cut(said, 200)}")
         elif message.role == "assistant" and said and found and " Answer: " not in found[-1]:
@@ -53,4 +54,4 @@ def _cut(text: str, length: int) -> str:
 
 def _shown(messages: Sequence[Message]) -> str:
     said = [message for message in messages if message.role in ("user", "assistant") and message.content.strip()]
-    return "\n".join(untrusted("message", message.content[:2_000], role=message.role) for message in said[-30:])
+    return "\n".join(untrusted("message", message.content[:_READ], role=message.role) for message in said[-30:])

@@ -52,6 +52,7 @@ def intent(question: str, kind: IntentKind = "question") -> Intent:
                 "Where does the Harbour Ferry go?",
             ],
         ),
+        ("Compare a and b " * 50, ["Compare a and b " * 50]),
         ("Why? Who built the old bridge over there?", ["Why? Who built the old bridge over there?"]),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.lowlevel
 import pytest
 
-from agents.screen import judge, screen, screen_rules, smells
+from agents.screen import ALLOWED, judge, screen, screen_rules, smells
 from agents.scripted import ScriptedModel, says
 from agents.types import Verdict
 from tests.agents.world import Heard, World
@@ -93,6 +95,24 @@ async def test_a_model_is_asked_only_when_rules_and_examples_are_unsure(world: W
     assert (await _screened(world.turn("When was the tower built?", model=never))).allowed
     assert not (await _screened(world.turn("I want to kill myself", model=never))).allowed
     assert never.requests == []
+
+
+async def test_a_very_long_message_is_read_to_its_end_without_stopping_the_others(world: World) -> None:
+    heard = world.turn("x")
+    ticks, verdict = 0, ALLOWED
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await anyio.lowlevel.checkpoint()
+            ticks += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        verdict = await screen("word and more. " * 5_000 + "how to make a pipe bomb", None, heard.ctx)
+        group.cancel_scope.cancel()
+    assert verdict.category == "violence"
+    assert ticks > 3
 
 
 async def test_without_a_vector_only_rules_judge(world: World) -> None:
