@@ -62,7 +62,9 @@ def subject(word: str, before: str, answers: Sequence[str]) -> tuple[str, bool]:
     and whether that is certain: "she" after "Who wrote it?" is whom the answer names, "it" is what it asked about."""
     asked, told = asked_about(before), _told(before, answers[0] if answers else "")
     if word in _ONE_PERSON:
-        return _person(before, asked, told or next((names for text in answers[1:] if (names := _told(before, text))), list[str]()))
+        return _person(
+            before, asked, told or next((names for text in answers[1:] if (names := _told(before, text))), list[str]())
+        )
     if word in _PEOPLE and told and _WHO.match(before) and not _WHO_IS_NAME.match(before):
         return told[0], not asked
     if told and _WANTS_NAME.match(before):
