@@ -1,5 +1,8 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Every arrow of the chat graph, as a pure function of the state."""
+"""Every arrow of the chat graph, as a pure function of the state.
+
+They are coroutines because LangGraph would run plain functions in a thread pool, which costs more than they do.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from graphs.state import ChatState, Run, StepState
 from memory.types import Vector
 
 
-def after_begin(state: ChatState) -> list[str]:
+async def after_begin(state: ChatState) -> list[str]:
     """Screening, understanding and speculative recall cost one latency; small talk found by rules recalls nothing."""
     return ["screen", "understand"] if state.get("vector") is None else ["screen", "understand", "recall"]
 
 
-def after_plan(state: ChatState) -> list[Send] | str:
+async def after_plan(state: ChatState) -> list[Send] | str:
     """Independent steps run in parallel; without any, or when the question is refused, the answer is next."""
     steps = state.get("plan", Plan()).steps
     if not state.get("verdict", Verdict(True)).allowed or not steps:
@@ -28,16 +31,16 @@ def after_plan(state: ChatState) -> list[Send] | str:
     ]
 
 
-def after_answer(state: ChatState, runtime: Runtime[Run]) -> str:
+async def after_answer(state: ChatState, runtime: Runtime[Run]) -> str:
     """Only a model's answer can say what its evidence does not; without evidence there is nothing to compare with."""
     draft = state.get("draft")
     has_evidence = bool(state.get("recalled") or state.get("retrieved") or state.get("results"))
     if draft is not None and has_evidence and draft.model not in ("extractive", "rules"):
         return "check"
-    return after_check(state, runtime)
+    return await after_check(state, runtime)
 
 
-def after_check(state: ChatState, runtime: Runtime[Run]) -> str:
+async def after_check(state: ChatState, runtime: Runtime[Run]) -> str:
     """A stateless turn remembers nothing."""
     return "remember" if runtime.context.ctx.turn.thread else END
 

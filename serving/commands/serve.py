@@ -12,7 +12,8 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 import uvloop
@@ -35,7 +36,7 @@ def serve(shell: Shell, first: list[str]) -> int:
         CommandFailed: the port is taken or may not be used.
     """
     gc.disable()  # a third of a start's time would be collections that find nothing
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # httpx's own command line, another tenth
+    sys.modules.setdefault("httpx._main", cast(ModuleType, None))  # httpx does without its own command line: a tenth
     settings = shell.settings().settings
     with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, listener, first))
