@@ -77,7 +77,7 @@ def topic(text: str) -> Topic | None:
                 return None
             phrase, known = shorter, _TOPICS.get(shorter)
         found.append(known)
-    return max(found, key=_WEIGHT.index, default="greeting")
+    return max(found, key=_WEIGHT.index) if found else "greeting"
 
 
 def _read() -> dict[tuple[str, str], str]:
