@@ -14,6 +14,8 @@ from serving.errors import ApiError
 from serving.turns import Principal, TurnRequest
 from tools.types import JsonObject, ToolCall, ToolSpec
 
+MAX_CHARACTERS = 1_000_000
+"""Of all messages together: far above any model's window, and what moderation can still read in seconds."""
 NO_ARGUMENTS: JsonObject = {"type": "object", "properties": {}}
 
 
@@ -184,6 +186,10 @@ def _history(messages: list[WireMessage], tenant: str) -> tuple[Message, ...]:
     history = [_message(message, index, names, tenant) for index, message in enumerate(messages)]
     last = next((i for i in reversed(range(len(history))) if history[i].role != "system"), -1)
     param = f"messages[{max(last, 0)}]"
+    length = sum(len(message.content) for message in history)
+    if length > MAX_CHARACTERS:
+        said = f"the messages have {length} characters, more than the {MAX_CHARACTERS} that are read"
+        raise ApiError(400, said, param="messages", code="string_above_max_length")
     if last < 0 or history[last].role == "assistant":
         raise ApiError(400, "the last message must be of the role user or tool", param=param)
     if not history[last].content.strip() and history[last].role == "user":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from serving.turns import Principal, ThreadBusy, TurnRequest, Turns
 from tools.types import JsonObject, JsonValue, ToolCall, ToolSpec
+
+ASGIMessage = MutableMapping[str, object]
 
 RUN = "0199-run"
 CITATION = Citation(1, "d1", "d1.0.3", "Guide", "/srv/secret/guide.md", "Use it.", 2, "Setup", 0, 7)
@@ -471,6 +473,29 @@ async def test_a_body_that_cannot_be_read_is_told_so(
     assert told.status_code == status
 
 
+async def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(runtime: Runtime) -> None:
+    turns = ToldTurns(*TOLD)
+    sent: list[ASGIMessage] = []
+    parts: list[ASGIMessage] = [
+        {"type": "http.request", "body": b'{"model":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> ASGIMessage:
+        return parts.pop(0)
+
+    async def send(message: ASGIMessage) -> None:
+        sent.append(message)
+
+    scope: ASGIMessage = {
+        "type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode(), "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "scheme": "http", "http_version": "1.1",
+    }  # fmt: skip
+    await create_app(replace(runtime, turns=turns))(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert turns.asked == []
+
+
 async def test_a_vendors_json_type_is_json(runtime: Runtime) -> None:
     client, _ = telling(runtime, *TOLD)
     headers = {"Content-Type": "application/vnd.api+json; charset=utf-8"}
@@ -515,7 +540,13 @@ async def test_search_finds_what_was_taken_in_with_scores_part_by_part(runtime: 
 
 @pytest.mark.parametrize(
     ("body", "param"),
-    [({}, "query"), ({"query": " "}, "query"), ({"query": "x", "limit": 51}, "limit"), ({"query": 3}, "query")],
+    [
+        ({}, "query"),
+        ({"query": " "}, "query"),
+        ({"query": "x", "limit": 51}, "limit"),
+        ({"query": 3}, "query"),
+        ({"query": "x" * 4_001}, "query"),
+    ],
 )
 async def test_a_wrong_search_is_a_problem_that_names_the_field(runtime: Runtime, body: JsonObject, param: str) -> None:
     response = await client_of(runtime).post("/api/search", json=body)

@@ -383,10 +383,9 @@ async def test_a_client_that_goes_away_ends_the_models_call_within_a_second(
     connection.close()
     with fail_after(1):
         await left.wait()
-    if id:
-        run = await desk.runtime.repository.run("local", "local", id)
-        assert run is not None
-        assert run.status == "cancelled"
+        with fail_after(2):
+        while id and (run := await desk.runtime.repository.run("local", "local", id)) and run.status != "cancelled":
+                assert run.status == "running"
 
 
 async def test_a_slow_client_slows_the_model_and_not_the_memory(desk: Desk) -> None:
@@ -422,6 +421,17 @@ async def test_a_body_of_more_than_ten_megabytes_is_refused_with_and_without_its
             response = await client.post(f"{alone}/v1/chat/completions", content=content, headers=headers)
             assert response.status_code == 413
             assert "larger than 10000000 bytes" in response.json()["error"]["message"]
+
+
+async def test_more_text_than_can_be_read_is_a_400_and_the_server_goes_on(alone: str) -> None:
+    async with AsyncOpenAI(base_url=f"{alone}/v1", api_key="any", max_retries=0) as client:
+        with pytest.raises(APIStatusError, match="have 9900000 characters") as refused:
+            await client.chat.completions.create(
+                model="parley", messages=[{"role": "user", "content": "x" * 9_900_000}]
+            )  # fmt: skip
+    assert (refused.value.status_code, refused.value.code) == (400, "string_above_max_length")
+    said = await ask_plainly(alone, [{"role": "user", "content": FIRST}])
+    assert "Mira Solberg" in said.text
 
 
 async def test_readiness_names_a_model_that_is_down_and_stays_ready(tmp_path: Path) -> None:
