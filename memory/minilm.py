@@ -108,7 +108,7 @@ class MiniLMWords:
     A word's vector is the mean of its word pieces' rows less the table's mean, at length 1 (EXTRACTIVE section 2).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cached: int = CACHED_WORDS) -> None:
         """Maps the table and takes its mean (about 0.05 s).
 
         Raises:
@@ -120,6 +120,7 @@ class MiniLMWords:
         self._table = weights.tensors[WORD_TABLE]
         self._mean: NDArray[np.float32] = self._table.mean(axis=0, dtype=np.float64).astype(np.float32)
         weights.forget_pages()
+        self._cached = cached
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -131,7 +132,7 @@ class MiniLMWords:
                 row = self._cache.get(word)
                 if row is None:
                     row = self._cache[word] = self._vector(word)
-                    if len(self._cache) > CACHED_WORDS:
+                    if len(self._cache) > self._cached:
                         self._cache.popitem(last=False)
                 else:
                     self._cache.move_to_end(word)

