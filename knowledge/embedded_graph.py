@@ -5,6 +5,7 @@ Mentions are worked out when they are asked for, so documents may come and go in
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -42,7 +43,7 @@ COMMON = 200
 _APART = "\ue000"  # a token of its own between two runs; private use, so no word of a text holds it
 _BETWEEN = f" {_APART} "
 _BATCH = 64
-_RING, _RING_PASSAGES = 15, 10
+_NEAR, _RING, _RING_PASSAGES = 80, 8, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,16 @@ class EmbeddedGraph:
         return await self._read(lambda connection: _mentions(connection, tenant, passages))
 
     async def entity(self, tenant: str, name: str, limit: int = 10) -> Entity | None:
-        """See KnowledgeGraph; looks at up to COMMON passages that name it and at a few of its neighbours'."""
-        return await self._read(lambda connection: _entity(connection, tenant, name, limit))
+        """See KnowledgeGraph; looks at up to 80 passages that name it and at a few of its neighbours'."""
+        surface = normal(name)
+        near = await self._read(lambda connection: _sightings(connection, tenant, [surface], _NEAR))
+        if not near:
+            return None
+        beside = (await asyncio.to_thread(names_beside, surface, near))[:_RING]
+        ring = await self._read(lambda connection: _sightings(connection, tenant, beside, _RING_PASSAGES))
+        seen = {sighting.passage: sighting for sighting in (*ring, *near)}
+        found = await asyncio.to_thread(relations, surface, name, list(seen.values()), limit)
+        return Entity(name, tuple(sighting.passage for sighting in near[:limit]), tuple(found))
 
     async def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -249,37 +258,21 @@ def _titled(
     return found
 
 
-def _sightings(connection: sqlite3.Connection, tenant: str, surface: str, limit: int) -> list[Sighting]:
-    """Passages titled so, then those that name it."""
-    if not surface:
-        return []
-    rows = connection.execute(
-        "SELECT p.passage, p.names FROM graph_titles t JOIN graph_passages p USING (n) "
-        "WHERE t.tenant = ? AND t.surface = ? ORDER BY t.weight DESC, t.n LIMIT ?",
-        (to_sql(tenant), surface, limit),
-    ).fetchall()
-    found = {passage: Sighting(passage, _names(names), surface) for passage, names in rows}
-    rows = connection.execute(
-        "SELECT p.passage, p.names FROM graph_names f JOIN graph_passages p ON p.n = f.rowid "
-        "WHERE graph_names MATCH ? ORDER BY f.rowid LIMIT ?",
-        (_phrase(tenant, surface), limit),
-    ).fetchall()
-    for passage, names in rows:
-        found.setdefault(passage, Sighting(passage, _names(names)))
-    return list(found.values())[:limit]
-
-
-def _entity(connection: sqlite3.Connection, tenant: str, name: str, limit: int) -> Entity | None:
-    surface = normal(name)
-    near = _sightings(connection, tenant, surface, COMMON)
-    if not near:
-        return None
-    seen = {sighting.passage: sighting for sighting in near}
-    for neighbour in names_beside(surface, near)[:_RING]:
-        for sighting in _sightings(connection, tenant, neighbour, _RING_PASSAGES):
-            seen.setdefault(sighting.passage, sighting)
-    return Entity(
-        name=name,
-        passages=tuple(sighting.passage for sighting in near[:limit]),
-        relations=tuple(relations(surface, name, list(seen.values()), limit)),
-    )
+def _sightings(connection: sqlite3.Connection, tenant: str, surfaces: Sequence[str], limit: int) -> list[Sighting]:
+    """For each surface the passages titled so, then those that name it, up to the limit."""
+    found: dict[str, Sighting] = {}
+    for surface in filter(None, surfaces):
+        titled = connection.execute(
+            "SELECT p.passage, p.names FROM graph_titles t JOIN graph_passages p USING (n) "
+            "WHERE t.tenant = ? AND t.surface = ? ORDER BY t.weight DESC, t.n LIMIT ?",
+            (to_sql(tenant), surface, limit),
+        ).fetchall()
+        naming = connection.execute(
+            "SELECT p.passage, p.names FROM graph_names f JOIN graph_passages p ON p.n = f.rowid "
+            "WHERE graph_names MATCH ? ORDER BY f.rowid LIMIT ?",
+            (_phrase(tenant, surface), limit),
+        ).fetchall()
+        about = {passage for passage, _ in titled}
+        for passage, names in dict([*titled, *naming][: 2 * limit]).items():
+            found.setdefault(passage, Sighting(passage, _names(names), surface if passage in about else ""))
+    return list(found.values())

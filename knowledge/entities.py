@@ -42,6 +42,16 @@ def normal(name: str) -> str:
     return " ".join(tokens(name))
 
 
+def core(name: str) -> tuple[str, str]:
+    """A name without the joining words and signs at its ends, readable and as surfaces are written."""
+    words = _words(name)
+    while len(words) > 1 and words[-1].text in _JOINING:
+        words.pop()
+    first = next((at for at, word in enumerate(words) if word.text not in _JOINING), 0)
+    kept = words[first:]
+    return (name[kept[0].start : kept[-1].end], " ".join(word.text for word in kept)) if kept else ("", "")
+
+
 def surfaces(title: str) -> tuple[Surface, ...]:
     """The whole title (weight 1), without what stands in parentheses (.9) and up to the first comma (.6)."""
     found: dict[str, float] = {}

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
-from knowledge.entities import normal
+from knowledge.entities import core
 from knowledge.types import Name, Relation
 from memory.words import STOP_WORDS
 
-_APART = re.compile(r"[,;:/]\s+|\s+(?:and|or)\s+")
+_APART = re.compile(r"[,;:/]\s+|\s+(?:and|or)\s+|[()\"“”]")
 _DAMPING, _ROUNDS = 0.5, 8
 _SENTENCE_NAMES = 12
 """Names of one sentence that are put together; a longer list says little about any two of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sighting:
     """A passage seen from one name."""
 
@@ -29,19 +30,19 @@ class Sighting:
     subject: str = ""
     """The surface that the passage's title is, when it is about the name: then it stands in every sentence."""
 
-
-def _sentences(sighting: Sighting) -> Iterator[dict[str, str]]:
-    """Per sentence its names, as surface to readable text."""
-    found: dict[int, dict[str, str]] = {}
-    for name in sighting.names:
-        for part in _APART.split(name.text):
-            surface = normal(part)
-            if surface and not STOP_WORDS.issuperset(surface.split()):
-                found.setdefault(name.sentence, {}).setdefault(surface, part.strip())
-    for names in found.values():
-        if sighting.subject:
-            names.setdefault(sighting.subject, sighting.subject)
-        yield dict(list(names.items())[-_SENTENCE_NAMES:])
+    @cached_property
+    def sentences(self) -> list[dict[str, str]]:
+        """Per sentence its names, as surface to readable text."""
+        found: dict[int, dict[str, str]] = {}
+        for name in self.names:
+            for part in _APART.split(name.text):
+                text, surface = core(part)
+                if any(map(str.isalpha, surface)) and not STOP_WORDS.issuperset(surface.split()):
+                    found.setdefault(name.sentence, {}).setdefault(surface, text)
+        for names in found.values():
+            if self.subject:
+                names.setdefault(core(self.subject)[1], self.subject)
+        return [dict(list(names.items())[-_SENTENCE_NAMES:]) for names in found.values()]
 
 
 def _about(surface: str, names: dict[str, str]) -> dict[str, str]:
@@ -51,9 +52,10 @@ def _about(surface: str, names: dict[str, str]) -> dict[str, str]:
 
 def names_beside(surface: str, sightings: Sequence[Sighting]) -> list[str]:
     """The names that stand in a sentence with this one, the most frequent first."""
+    surface = core(surface)[1]
     counted: Counter[str] = Counter()
     for sighting in sightings:
-        for names in _sentences(sighting):
+        for names in sighting.sentences:
             folded = _about(surface, names)
             if surface in folded:
                 counted.update(name for name in folded if name != surface)
@@ -62,11 +64,12 @@ def names_beside(surface: str, sightings: Sequence[Sighting]) -> list[str]:
 
 def relations(surface: str, name: str, sightings: Sequence[Sighting], limit: int) -> list[Relation]:
     """The names in one sentence with this one, by personalised PageRank from it, strongest first."""
+    surface = core(surface)[1]
     edges: Counter[tuple[str, str]] = Counter()
     where: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
     for sighting in sightings:
-        for names in _sentences(sighting):
+        for names in sighting.sentences:
             folded = _about(surface, names)
             edges.update((a, b) for a, b in combinations(sorted(folded), 2))
             for other, text in folded.items():
