@@ -383,9 +383,8 @@ async def test_a_client_that_goes_away_ends_the_models_call_within_a_second(
     connection.close()
     with fail_after(1):
         await left.wait()
-        with fail_after(2):
         while id and (run := await desk.runtime.repository.run("local", "local", id)) and run.status != "cancelled":
-                assert run.status == "running"
+            assert run.status == "running"
 
 
 async def test_a_slow_client_slows_the_model_and_not_the_memory(desk: Desk) -> None:
