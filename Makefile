@@ -17,7 +17,7 @@ dev:             ## .venv with the tools for testing
 	@./bootstrap.sh dev
 
 bench: dev       ## speed of the server beside a bare passthrough
-	@.venv/bin/python -m evals.bench.wire
+	@.venv/bin/python -m evals.bench.latency
 
 bench-knowledge: dev  ## quality and speed of retrieval and of answers without a model
 	@.venv/bin/python -m evals.bench.knowledge

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -79,50 +83,100 @@ def test_a_conversation_that_does_not_exist_ends_with_status_1(work: Path) -> No
 class Terminal:
     """A person at a terminal."""
 
-    def __init__(self, work: Path, *arguments: str) -> None:
-        self._end, other = pty.openpty()
-        self.process = subprocess.Popen(
-            command(*arguments), cwd=work, env=environ(work), stdin=other, stdout=other, stderr=other,
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(other)
-        self.seen = ""
+    def __init__(self, process: subprocess.Popen[bytes], end: int) -> None:
+        self.process = process
+        self._end = end
+        self._read = ""
 
     def wait_for(self, text: str) -> str:
-        """Reads until the text stands on the screen; returns what was read since the last call."""
-        read = ""
-        while text not in read:
+        """Reads until the text stands on the screen; returns what came since the last wait, up to its end."""
+        while text not in self._read:
+            ready, _, _ = select.select([self._end], [], [], DEADLINE)
             try:
-                piece = os.read(self._end, 4096).decode(errors="replace")
+                piece = os.read(self._end, 4096).decode(errors="replace") if ready else ""
             except OSError:  # the other end is closed
                 piece = ""
-            assert piece, f"{text!r} never came, only {read!r}"
-            read += piece
-        return read
+            assert piece, f"{text!r} never came, only {self._read!r}"
+            self._read += piece
+        seen, _, self._read = self._read.partition(text)
+        return seen + text
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
 
-    def close(self) -> int:
-        """The exit status."""
-        os.close(self._end)
-        return self.process.wait(DEADLINE)
+
+@contextmanager
+def terminal(work: Path, *arguments: str) -> Generator[Terminal]:
+    end, other = pty.openpty()
+    with subprocess.Popen(
+        command(*arguments), cwd=work, env=environ(work), stdin=other, stdout=other, stderr=other,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(other)
+        try:
+            yield Terminal(process, end)
+        finally:
+            process.kill()
+            os.close(end)
 
 
 def test_a_person_edits_lines_drops_one_with_ctrl_c_and_ends_with_ctrl_d(work: Path) -> None:
     for _ in range(2):  # the second time with the lines of the first
-        terminal = Terminal(work, "chat")
-        terminal.wait_for("> ")
-        terminal.type("not this one")
-        terminal.wait_for("one")
-        terminal.process.send_signal(signal.SIGINT)
-        terminal.wait_for("> ")
-        terminal.type("When is the library open on Saturday?\r")
-        assert "10:00 to 16:00" in terminal.wait_for("note: ")
-        terminal.wait_for("> ")
-        terminal.type("\x04")
-        assert terminal.process.wait(DEADLINE) == 0
-        terminal.close()
+        with terminal(work, "chat") as person:
+            person.wait_for("> ")
+            person.type("not this one")
+            person.wait_for("one")
+            person.process.send_signal(signal.SIGINT)
+            person.wait_for("> ")
+            person.type("How many books may I borrow at once?\r")
+            assert "up to 12 books at once" in person.wait_for("note: ")
+            person.wait_for("> ")
+            person.type("\x04")
+            assert person.process.wait(DEADLINE) == 0
     kept = work / "data" / "chat_history"
-    assert "Saturday" in kept.read_text()
+    assert "borrow" in kept.read_text()
     assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(work: Path) -> None:
+    with silent_model() as (url, asked), terminal(work, "chat", "--model-url", url, "--model", "m") as person:
+        person.wait_for("> ")
+        person.type("What is the Elm Room?\r")
+        assert asked.wait(DEADLINE)
+        person.process.send_signal(signal.SIGINT)
+        person.wait_for("stopped")
+        person.wait_for("> ")
+        person.type("/quit\r")
+        assert person.process.wait(DEADLINE) == 0
+
+
+@contextmanager
+def silent_model() -> Generator[tuple[str, Event]]:
+    """A model server on a real socket that lists its model and never answers a question."""
+    asked, over = Event(), Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 8192}]}'
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            asked.set()
+            over.wait()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
