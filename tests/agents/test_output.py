@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from agents.output import OutputScreen
@@ -115,15 +113,3 @@ def test_a_sentence_with_a_word_of_a_category_is_handed_over_once_it_has_ended()
     doubtful = [sentence for piece in pieces for sentence in screen.feed(piece).doubtful]
     assert [(sentence.text, sentence.start) for sentence in doubtful] == [("A bomb fell. ", 13)]
     assert [sentence.text for sentence in screen.finish().doubtful] == ["Then a kill"]
-
-
-def test_a_piece_costs_a_few_microseconds() -> None:
-    screen = OutputScreen(lambda: ("", ""))
-    pieces = ["The", " tower", " was", " built", " by", " an", " engineer", ",", " not", " far", " away", "."] * 40
-    spent: list[float] = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for piece in pieces:
-            screen.feed(piece)
-        spent.append((time.perf_counter() - start) / len(pieces))
-    assert min(spent) < 0.00005

@@ -10,7 +10,6 @@ import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from time import perf_counter
 
 import anyio
 import anyio.lowlevel
@@ -299,17 +298,6 @@ async def test_any_bytes_give_a_document_or_a_reason(data: bytes) -> None:
         return
     assert "\0" not in document.text
     document.text.encode()
-
-
-async def test_a_small_markdown_file_takes_less_than_a_millisecond(parser: Parser) -> None:
-    data = ("# Town\n\n" + "It lies by a river and has a church. " * 20).encode()
-
-    async def seconds() -> float:
-        start = perf_counter()
-        await parser.parse(data, "a.md")
-        return perf_counter() - start
-
-    assert min([await seconds() for _ in range(50)]) < 0.001
 
 
 async def test_ten_megabytes_of_text_are_read(parser: Parser) -> None:
