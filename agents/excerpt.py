@@ -33,8 +33,13 @@ def readable(source: str) -> str:
         return f"\ue100{len(codes) - 1}\ue101"
 
     text = plain(_FOOTNOTES.sub("", _CODE.sub(hold, source.replace("\ue100", "").replace("\ue101", ""))))
-    text = _MARK.sub(r"\\[\1\\]", text)
+    text = escaped(text)
     return _HELD.sub(lambda found: codes[int(found[1])], text)
+
+
+def escaped(words: str) -> str:
+    """Plain words in which no number in brackets looks like one of the answer's own marks."""
+    return _MARK.sub(r"\\[\1\\]", words)
 
 
 def block_text(passage: Passage, index: int, spans: Sequence[tuple[int, int]] | None = None) -> str:
@@ -76,7 +81,7 @@ def _list(passage: Passage, spans: Sequence[tuple[int, int]]) -> str:
 def _table(passage: Passage, index: int, source: str) -> str:
     lines = [line for line in source.split("\n") if line.strip()]
     if len(lines) < 3 or not is_divider(lines[1]):  # goes on from another passage: its header is in the rows' words
-        rows = [f"- {readable(unit.text)}" for unit in passage.units if unit.block == index]
+        rows = [f"- {escaped(unit.text)}" for unit in passage.units if unit.block == index]
         kept = rows if len(rows) <= MOST_ITEMS else rows[:SHOWN]
         return "\n".join(kept) + _more(len(rows) - len(kept), "row")
     rows = [_row(line) for line in lines[2:]]

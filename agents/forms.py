@@ -51,7 +51,7 @@ _POINTER = re.compile(
     re.IGNORECASE,
 )
 _LIMITS = ("default", "minimum", "maximum")
-_BARE_CODE = re.compile(r"^\s*`[^`]+`[\s.:;]*$")
+_BARE_CODE = re.compile(r"\s*`[^`]+`[\s.:;]*")
 
 WEIGHT = 1.5
 """What a form's bonus is multiplied by."""
@@ -108,7 +108,8 @@ def bonus(form: Form, passage: Passage, unit: int) -> float:
     text = passage.units[unit].text
     after = follower(passage, unit) if passage.units[unit].kind == "sentence" else None
     kind = passage.blocks[after].kind if after is not None else ""
-    value = _general(form, text)
+    source = passage.text[passage.units[unit].start : passage.units[unit].end]
+    value = _general(form, text) - 1.0 * bool(_BARE_CODE.fullmatch(source))
     match form.name:
         case "howto":
             value += 1.0 * (kind == "code") + 0.7 * bool(_IMPERATIVE.match(text)) + 0.4 * bool(_ADVICE.search(text))
@@ -131,8 +132,6 @@ def _general(form: Form, text: str) -> float:
     if (
         "see" in lower or "refer to" in lower or "check out" in lower or "consult" in lower or "please" in lower
     ) and _POINTER.search(text):
-        value -= 1.0
-    if _BARE_CODE.match(text):
         value -= 1.0
     return value
 

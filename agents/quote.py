@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agents.excerpt import escaped
 from agents.render import Quotation, headings_at, joined, overlap, quotation
 from agents.scoring import Question, Scored, question_words, rank, read_question
 from agents.types import Citation, CitationSpan, Outcome
@@ -101,7 +102,7 @@ def _answer(question: Question, ranked: Sequence[Scored], found: Sequence[Found]
 
 
 def _title(one: Found) -> str:
-    return " > ".join((one.passage.title, *one.passage.headings[-1:]))
+    return escaped(" > ".join((one.passage.title, *one.passage.headings[-1:])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from agents.analysis import PRONOUNS, first_word
-from agents.excerpt import block_text, readable
+from agents.excerpt import block_text, escaped, readable
 from agents.forms import Form, follower
 from knowledge.inline import plain
 from knowledge.sentences import items
@@ -50,7 +50,7 @@ def quotation(form: Form, passage: Passage, index: int) -> Quotation:
     if unit.kind == "code" or (form.name == "list" and unit.kind in ("item", "row")):
         return _whole(passage, unit.block)
     if unit.kind == "row":
-        return Quotation(passage.blocks[unit.block].start, unit.end, _closed(unit.text), shown=unit.start)
+        return Quotation(passage.blocks[unit.block].start, unit.end, _closed(escaped(unit.text)), shown=unit.start)
     if unit.kind == "item":
         return _item(form, passage, index)
     return _prose(form, passage, index)
@@ -83,7 +83,7 @@ def overlap(one: Quotation, two: Quotation) -> bool:
 def _whole(passage: Passage, block: int) -> Quotation:
     """A list, table or code block with the sentence that introduces it, or else the heading above it."""
     first = passage.blocks[block].start
-    start, text = _lead_in(passage, block) or (first, (passage.title, *headings_at(passage, first))[-1])
+    start, text = _lead_in(passage, block) or (first, escaped((passage.title, *headings_at(passage, first))[-1]))
     return Quotation(start, passage.blocks[block].end, text, block_text(passage, block))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,15 @@ async def found_in(embedder: Embedder, title: str, text: str, *, url: str = "", 
         parts = PartVectors(np.rint(rows / scales[:, None]).astype(np.int8), scales)
         found.append(Found(document, passage, 1.0, {"dense": 0.5}, label, parts if vectors else None))
     return found
+
+
+def check_marks(quoted: Quoted) -> None:
+    """Every number in brackets outside code is one of the answer's marks, in order, and has its span."""
+    prose = re.sub(r"(`{3,}).*?\n\1|`[^`\n]*`", lambda code: " " * len(code[0]), quoted.text, flags=re.DOTALL)
+    marks = [(found.start(), found.end()) for found in re.finditer(r"(?<!\\)\[\d+\]", prose)]
+    assert [(span.start, span.end) for span in quoted.spans] == marks
+    assert [span.index for span in quoted.spans] == [cited.index for cited in quoted.citations]
+    assert [cited.index for cited in quoted.citations] == list(range(1, len(quoted.citations) + 1))
 
 
 @asynccontextmanager

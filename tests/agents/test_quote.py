@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 
 import pytest
 
-from agents.quote import Quoted
 from agents.types import Citation
-from tests.agents.library import Library, open_library
+from tests.agents.library import Library, check_marks, open_library
 from tests.agents.world import World
 
 
@@ -312,6 +310,48 @@ async def test_a_long_table_is_cut_and_says_how_much_is_left(library: Library) -
     assert "| code 12 | meaning 12 |\n\n2 more rows" in quoted.text
 
 
+async def test_a_table_that_goes_on_from_another_passage_is_shown_row_by_row(library: Library) -> None:
+    rows = "\n".join(f"| E{number} | {'the valve is stuck ' * 6}{number} |" for number in range(1, 31))
+    found = await library.found("Valves", f"# Valves\n\n| Error | Meaning |\n|---|---|\n{rows}\n")
+    assert len(found) > 1
+    quoted = await library.quote("List the errors of valves and their meaning", found[1:2])
+    assert quoted.text.startswith("Valves [1]\n\n- Error: E")
+    assert "Meaning: the valve is stuck" in quoted.text
+
+
+async def test_a_second_quote_with_code_stands_in_a_paragraph_of_its_own(library: Library) -> None:
+    text = (
+        "# Dunlin\n\nThe Dunlin queue is emptied with one command. Nothing is emptied by itself.\n\n"
+        "To empty the Dunlin queue, run:\n\n```\ndunlin drain\n```\n\nTo empty the Dunlin queue at night, run:\n\n"
+        "```\ndunlin drain --later\n```\n"
+    )
+    quoted = await library.ask("How do I empty the Dunlin queue?", text)
+    assert quoted.text == (
+        "To empty the Dunlin queue, run: [1]\n\n```\ndunlin drain\n```\n\n"
+        "To empty the Dunlin queue at night, run: [2]\n\n```\ndunlin drain --later\n```"
+    )
+
+
+async def test_what_is_shown_already_is_not_shown_again(library: Library) -> None:
+    text = (
+        "# Avocet\n\nTo reset Avocet you need the key. Reset Avocet at night:\n\n```\navocet reset\n```\n\n"
+        "Ducks are seen in the marsh.\n"
+    )
+    quoted = await library.ask("How do I reset Avocet?", text)
+    assert quoted.text.count("Reset Avocet at night") == 1
+    assert quoted.text.count("avocet reset\n") == 1
+
+
+async def test_numbers_in_brackets_of_rows_and_titles_are_no_marks(library: Library) -> None:
+    text = "# Sluice [2]\n\n| Gate | Guard |\n|---|---|\n| north [1] | Hanne |\n| south [3] | Piet |\n"
+    row = await library.ask("Who is the guard of the north gate of the sluice?", text)
+    assert row.text.startswith("Gate: north \\[1\\]; Guard: Hanne")
+    unknown = await library.ask("Which payment methods does the hotel accept?", text)
+    assert "Sluice \\[2\\]" in unknown.text
+    check_marks(row)
+    check_marks(unknown)
+
+
 async def test_items_below_an_item_belong_to_it(library: Library) -> None:
     text = "# Loom\n\nThings to know:\n\n- Weaving modes of the loom:\n  - plain\n  - twill\n- The shuttle is wooden.\n"
     found = await library.found("Loom", text)
@@ -389,11 +429,3 @@ async def test_passages_without_stored_vectors_are_scored_by_the_other_terms(lib
 async def test_the_spans_are_the_marks(library: Library) -> None:
     quoted = await library.ask("Who raised the mill wheel in the flood at Oakrun Mill?", MILL, HARROW)
     check_marks(quoted)
-
-
-def check_marks(quoted: Quoted) -> None:
-    prose = re.sub(r"```.*?```|`[^`]*`", lambda code: " " * len(code[0]), quoted.text, flags=re.DOTALL)
-    marks = [(found.start(), found.end()) for found in re.finditer(r"(?<!\\)\[\d+\]", prose)]
-    assert [(span.start, span.end) for span in quoted.spans] == marks
-    assert [span.index for span in quoted.spans] == [cited.index for cited in quoted.citations]
-    assert [cited.index for cited in quoted.citations] == list(range(1, len(quoted.citations) + 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from agents.quote import Quoted
 from knowledge.types import Found
 from memory.embedding import HashEmbedder, HashWords
-from tests.agents.library import Library, open_library
+from tests.agents.library import Library, check_marks, open_library
 
 WORDS = (
     "the tide lamp server key 1871 port `max_size` Ada Lund it This however [3] don't *a* a|b zażółć 港 --quiet".split()
@@ -61,8 +60,7 @@ def check(quoted: Quoted, found: list[Found], text: str) -> None:
         "answered" if quoted.confidence >= 0 else "uncertain" if quoted.confidence >= -1 else "not_found"
     )
     assert bool(quoted.citations) == (quoted.outcome != "not_found")
-    assert [cited.index for cited in quoted.citations] == list(range(1, len(quoted.citations) + 1))
-    assert [span.index for span in quoted.spans] == [cited.index for cited in quoted.citations]
+    check_marks(quoted)
     passages = {one.passage.id for one in found}
     for cited in quoted.citations:
         assert cited.quote == text[cited.start : cited.end]
@@ -71,11 +69,10 @@ def check(quoted: Quoted, found: list[Found], text: str) -> None:
     for span in quoted.spans:
         assert quoted.text[span.start : span.end] == f"[{span.index}]"
     if quoted.outcome != "not_found":
-        assert len(re.findall(r"\[\d+\]$", quoted.text)) or quoted.text.split("\n")[-1]
         assert not quoted.text.rstrip("[]0123456789 \n").endswith(":")
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=DOCUMENTS, question=QUESTIONS, language=st.sampled_from(["en", "de", "ja"]))
 async def test_every_quote_is_a_verbatim_slice_and_every_mark_has_its_span(
     library: Library, text: str, question: str, language: str
@@ -84,7 +81,7 @@ async def test_every_quote_is_a_verbatim_slice_and_every_mark_has_its_span(
     check(await library.quote(question, found, language=language), found, text)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=DOCUMENTS, pick=st.integers(0, 50), prefix=st.sampled_from(["How do I ", "List ", "What does ", ""]))
 async def test_a_question_made_of_a_unit_of_the_document_is_answered_from_it(
     library: Library, text: str, pick: int, prefix: str
