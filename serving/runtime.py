@@ -97,6 +97,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         embedder, words, database = await asyncio.gather(
             asyncio.to_thread(MiniLM), asyncio.to_thread(MiniLMWords), Database.open(data / DATABASE, SCHEMAS)
         )
+        stack.push_async_callback(asyncio.to_thread, embedder.close)
         stack.push_async_callback(database.close)
         memory = open_memory("", database, embedder)
         knowledge = open_knowledge(database)
