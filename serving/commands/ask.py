@@ -36,18 +36,16 @@ class Asked:
 async def turn(runtime: Runtime, request: TurnRequest, show: Callable[[str], None]) -> Asked:
     """Runs one turn to its end, handing each piece of the answer to `show`."""
     started = time.monotonic()
+    last: RunFinished | RunFailed | None = None
     async with aclosing(runtime.turns.run(request)) as events:
         async for event in events:
-            match event:
-                case Token(text):
-                    show(text)
-                case RunFinished(draft):
-                    return Asked(draft, "", time.monotonic() - started)
-                case RunFailed(error=error):
-                    return Asked(None, error, time.monotonic() - started)
-                case _:
-                    pass
-    raise AssertionError("a run ends with RunFinished or RunFailed")
+            if isinstance(event, Token):
+                show(event.text)
+            elif isinstance(event, RunFinished | RunFailed):
+                last = event
+    assert last is not None, "a run ends with RunFinished or RunFailed"
+    seconds = time.monotonic() - started
+    return Asked(last.draft, "", seconds) if isinstance(last, RunFinished) else Asked(None, last.error, seconds)
 
 
 def user_message(text: str, principal: Principal) -> Message:

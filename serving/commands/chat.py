@@ -17,7 +17,7 @@ from serving.commands.ask import Asked, show_sources, turn, user_message
 from serving.commands.shell import DONE, CommandFailed, Shell, console, opened, say
 from serving.records import Thread
 from serving.settings import Settings
-from serving.turns import Principal, ThreadBusy, TurnRequest
+from serving.turns import Principal, TurnRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,11 +99,7 @@ class _Chat:
                 self.runtime.repository.create_thread, self.principal.tenant, self.principal.user, title
             )
         request = TurnRequest(self.principal, (user_message(question, self.principal),), thread=self.thread.id)
-        try:
-            asked = self._stoppable(lambda: turn(self.runtime, request, _write))
-        except ThreadBusy as error:
-            say(str(error))
-            return
+        asked = self._stoppable(lambda: turn(self.runtime, request, _write))
         _write("\n")
         if asked is None:
             say("stopped")

@@ -11,17 +11,17 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple
 
 import pytest
 from pydantic import TypeAdapter
 
 from serving.cli import main
+from serving.logs import KEPT_BYTES
+from tests.serving.blocking_model import model_server
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour"
@@ -110,39 +110,6 @@ def parley(work: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Parley]:
     root.setLevel(level)
 
 
-@contextmanager
-def broken_model() -> Generator[str]:
-    """A model server on a real socket that breaks off after its first word."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply("application/json", b'{"object": "list", "data": [{"id": "m", "object": "model"}]}')
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            delta = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "The Elm Room "}}]}
-            self.reply("text/event-stream", f"data: {json.dumps(delta)}\n\n".encode())
-
-        def reply(self, kind: str, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
     """A command as a process of its own."""
     return subprocess.Popen(
@@ -209,6 +176,17 @@ def test_a_log_that_cannot_be_written_is_one_clear_line(parley: Parley, work: Pa
     ended = parley("documents", "list")
     assert ended.status == 1
     assert "parley.log cannot be written" in ended.err
+
+
+def test_an_old_log_of_many_megabytes_is_put_aside(parley: Parley, work: Path) -> None:
+    (work / "data").mkdir()
+    log = work / "data" / "parley.log"
+    with log.open("wb") as file:
+        file.truncate(KEPT_BYTES + 1)
+    parley("ask", "--file", "none.txt")
+    parley("search", "x")
+    assert log.stat().st_size == 0
+    assert (work / "data" / "parley.log.1").stat().st_size > KEPT_BYTES
 
 
 def test_a_database_that_is_none_is_one_clear_line(parley: Parley, work: Path) -> None:
@@ -312,6 +290,27 @@ def test_a_document_that_does_not_exist_ends_with_status_1(parley: Parley, verb:
 
 
 @pytest.mark.usefixtures("data")
+def test_what_looks_wrong_in_the_settings_is_a_warning_before_the_result(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARLEY_PROT", "1")
+    ended = parley("documents", "list", "--json")
+    assert len(ended.list("documents")) == 3
+    assert ended.err.startswith("warning: environment PARLEY_PROT")
+
+
+def test_data_of_another_embedder_is_one_clear_line(parley: Parley, data: Path) -> None:
+    with sqlite3.connect(data / "parley.sqlite") as database:
+        changed = database.execute("UPDATE collections SET embedder = 'another/fp32'").rowcount
+    database.close()
+    assert changed
+    ended = parley("documents", "list")
+    assert ended.status == 1
+    assert "another/fp32" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("data")
 def test_search_shows_passages_with_the_parts_of_their_score(parley: Parley) -> None:
     hits = parley("search", "meeting room projector", "--limit", "2", "--json").list("hits")
     assert len(hits) == 2
@@ -377,7 +376,7 @@ def test_ask_of_a_file_that_cannot_be_read_ends_with_status_1(parley: Parley, wo
 @pytest.mark.usefixtures("data")
 def test_a_model_that_breaks_off_ends_the_command_with_status_1(parley: Parley, work: Path) -> None:
     (work / "questions.txt").write_text("What is the Elm Room?\n")
-    with broken_model() as url:
+    with model_server(breaks=True) as (url, _):
         one = parley("ask", "What is the Elm Room?", "--json", "--model-url", url, "--model", "m")
         many = parley("ask", "--file", str(work / "questions.txt"), "--model-url", url, "--model", "m")
     assert (one.status, one.out) == (1, "")
