@@ -113,7 +113,7 @@ async def test_every_set_is_taken_in_asked_and_measured_beside_its_target(tmp_pa
     _sets(tmp_path / "qa")
     said: list[str] = []
     folder = tmp_path / "kept"
-    figures = await run(tmp_path, near=True, folder=folder, say=said.append)
+    figures = await run(tmp_path, every=True, folder=folder, say=said.append)
     values = {figure.name: figure.value for figure in figures}
     assert [values[f"{name}: best sentence right"] for name in ("squad", "selqa")] == [100.0, 100.0]
     assert [values[f"{name}: first quote right"] for name in ("squad", "selqa", "docs")] == [100.0, 100.0, 100.0]
@@ -121,6 +121,8 @@ async def test_every_set_is_taken_in_asked_and_measured_beside_its_target(tmp_pa
     assert values["docs: foreign questions answered"] == 0.0
     assert values["squad: selqa's questions answered"] == 0.0
     assert values["squad: article absent, 95 % kept"] == 0.0
+    assert values["squad: right file alone, best sentence right"] == 100.0
+    assert values["selqa, paraphrased: the same"] == 100.0
     assert values["answer after retrieval, p95"] > 0
     assert len(table(figures).splitlines()) == len(figures)
     assert [line.partition(":")[0] for line in said] == ["squad", "selqa", "docs"]
@@ -131,3 +133,4 @@ def test_a_missed_target_is_marked() -> None:
     assert (met.met, missed.met) == (True, False)
     assert table([met, missed]).endswith("<= 2.5   MISSED")
     assert "MISSED" not in table([met])
+    assert table([Figure("c", 1.0, None)]).endswith("1.0 %")
