@@ -55,9 +55,9 @@ class Analysed:
         return highest
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def analyse(passage: Passage) -> Analysed:
-    """The words and stems of a passage's units; the last 512 passages are kept."""
+    """The words and stems of a passage's units; the last 256 passages are kept."""
     heading = content_stems(" ".join((passage.title, *passage.headings)))
     local: dict[str, frozenset[str]] = {"": heading}
     places: dict[str, int] = {}

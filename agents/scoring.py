@@ -162,7 +162,7 @@ def _cosines(vector: Vector, found: Found) -> tuple[Floats, Vectors | None]:
 
 def _idf(statistics: Statistics, word: str) -> float:
     frequency = statistics.frequency.get(word, 0)
-    return math.log(1 + (statistics.records - frequency + 0.5) / (frequency + 0.5))
+    return math.log(1 + (max(0, statistics.records - frequency) + 0.5) / (frequency + 0.5))
 
 
 def _names(question: str) -> frozenset[str]:
