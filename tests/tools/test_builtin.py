@@ -22,7 +22,7 @@ from tools.builtin import Builtin, open_builtin
 from tools.guard import Guard
 from tools.policy import decide
 from tools.toolset import Caller, Toolset
-from tools.types import Effect, JsonObject, ToolCall, ToolResult, ToolSpec
+from tools.types import Effect, JsonObject, JsonValue, ToolCall, ToolResult, ToolSpec
 
 CALLER = Caller("acme", "ann")
 NOW = datetime(2026, 11, 21, 13, 30, tzinfo=UTC)
@@ -208,8 +208,8 @@ def test_the_policy_is_total_and_denies_what_is_not_plainly_harmless(effect: Eff
         ({"type": "strange"}, "x", None),
     ],
 )
-def test_arguments_are_checked_against_their_schema(schema: JsonObject, value: object, problem: str | None) -> None:
-    found = arguments.fault(schema, value, "arguments")  # pyright: ignore[reportArgumentType]
+def test_arguments_are_checked_against_their_schema(schema: JsonObject, value: JsonValue, problem: str | None) -> None:
+    found = arguments.fault(schema, value, "arguments")
     assert found is None if problem is None else found is not None and problem in found
 
 
