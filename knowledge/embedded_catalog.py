@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS documents_begun (
 
 _Sql = str | bytes
 _Row = tuple[_Sql, _Sql, str, _Sql, str, int, int, str, _Sql]
-_COLUMNS = "tenant, path, id, title, sha256, bytes, passages, updated_at, url"
+_COLUMNS = ("tenant", "path", "id", "title", "sha256", "bytes", "passages", "updated_at", "url")
+_SELECT = "SELECT " + ", ".join(f"d.{column}" for column in _COLUMNS)
+_PUT = f"INSERT OR REPLACE INTO documents ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
 class EmbeddedCatalog:
@@ -56,7 +58,7 @@ class EmbeddedCatalog:
         )
 
         def put(connection: sqlite3.Connection) -> None:
-            connection.execute(f"INSERT OR REPLACE INTO documents ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute(_PUT, row)
             connection.execute("DELETE FROM documents_begun WHERE tenant = ? AND path = ?", (owner, path))
 
         await self._run(put)
@@ -73,8 +75,15 @@ class EmbeddedCatalog:
     async def get(self, tenant: str, ids: Sequence[str]) -> dict[str, Document]:
         """See Catalog."""
         asked = orjson.dumps([id.encode("utf-8", "replace").decode() for id in ids]).decode()
-        found = await self._documents("id IN (SELECT value FROM json_each(?))", (to_sql(tenant), asked))
-        return {document.id: document for document in found}
+
+        def read(connection: sqlite3.Connection) -> dict[str, Document]:
+            rows = connection.execute(
+                f"{_SELECT} FROM json_each(?) asked CROSS JOIN documents d ON d.tenant = ? AND d.id = asked.value",
+                (asked, to_sql(tenant)),
+            )
+            return {document.id: document for document in map(_document, rows)}
+
+        return await self._read(read)
 
     async def at(self, tenant: str, path: str) -> Document | None:
         """See Catalog."""
@@ -98,7 +107,7 @@ class EmbeddedCatalog:
 
     async def _documents(self, where: str, values: Sequence[_Sql]) -> list[Document]:
         def read(connection: sqlite3.Connection) -> list[Document]:
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM documents WHERE tenant = ? AND {where}", values)
+            rows = connection.execute(f"{_SELECT} FROM documents d WHERE d.tenant = ? AND {where}", values)
             return [_document(row) for row in rows]
 
         return await self._read(read)

@@ -56,7 +56,7 @@ class Search:
         for step in self._steps:
             await step(ranking)
         found: list[Found] = []
-        order = ranking.best(len(ranking.points))
+        order = ranking.best()
         for start in range(0, len(order), max(limit, 1)):
             if len(found) >= limit:
                 break

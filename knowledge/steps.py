@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from heapq import nsmallest
 
 import numpy as np
+from numpy.typing import NDArray
 
 from knowledge.entities import in_question, question_grams
 from knowledge.graph import GraphUnavailable, KnowledgeGraph
@@ -24,6 +24,7 @@ BEST = 200
 """Hits of each side that min and max are taken over."""
 SEEDS = 6
 SENTENCE_CANDIDATES = 30
+_NOTHING = (-1.0, 0.0)
 _UNSEEN = 32
 """Passages of one surface outside the best hits that are scored; only the first places count for much."""
 
@@ -45,9 +46,10 @@ class Scale:
         """The scale of what `MemoryStore.search` found."""
         return cls(_limits([hit.score.dense for hit in hits]), _limits([hit.score.words for hit in hits]))
 
-    def apply(self, score: Score) -> tuple[float, float]:
-        """Dense and words, each 0..1."""
-        return _between(score.dense, self.dense), _between(score.words, self.words)
+    def apply(self, scores: Sequence[Score | None]) -> NDArray[np.float64]:
+        """Dense and words as rows, each 0..1; 0 for no score."""
+        raw = np.array([(score.dense, score.words) if score is not None else _NOTHING for score in scores]).T
+        return np.stack([_between(raw[0], self.dense), _between(raw[1], self.words)])
 
 
 def _limits(scores: list[float]) -> tuple[float, float]:
@@ -55,11 +57,11 @@ def _limits(scores: list[float]) -> tuple[float, float]:
     return (scores[:BEST][-1], scores[0]) if scores else (0.0, 0.0)
 
 
-def _between(value: float, limits: tuple[float, float]) -> float:
+def _between(values: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.float64]:
     low, high = limits
-    if value <= low or high <= low:
-        return float(value >= high > 0)
-    return 1.0 if value >= high else (value - low) / (high - low)
+    if high > low:
+        return np.clip((values - low) / (high - low), 0.0, 1.0)
+    return np.where((values >= high) & (high > 0), 1.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -88,33 +90,37 @@ class Ranking:
     via: dict[str, str] = field(default_factory=dict[str, str])
     """Passages found by the hop, with the passage that mentions them."""
     _parts: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    _fused: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
     def add(self, part: str, passage: str, value: float) -> None:
         """Adds a named part to a candidate's score, once for each name."""
-        self._parts[passage][part] = value
+        self._parts.setdefault(passage, {})[part] = value
         self.points[passage] += value
 
     def parts(self, passage: str) -> dict[str, float]:
         """How a candidate's score came about; the parts add up to it."""
-        return self._parts[passage]
+        dense, words = self._fused[passage]
+        return {"dense": dense, "words": words, **self._parts.get(passage, {})}
 
-    def best(self, count: int) -> list[str]:
-        """The first candidates, best first; equal ones by id, so that the order is always the same."""
-        return nsmallest(count, self.points, key=lambda passage: (-self.points[passage], passage))
+    def part(self, name: str, passage: str) -> float:
+        """One part of a candidate's score that was added, 0 when it was not."""
+        return self._parts.get(passage, {}).get(name, 0.0)
 
-    def fuse(self, passages: Iterable[str]) -> None:
+    def best(self, count: int | None = None) -> list[str]:
+        """The candidates, best first; equal ones in the order in which they were added."""
+        return sorted(self.points, key=self.points.__getitem__, reverse=True)[:count]
+
+    def fuse(self, passages: Sequence[str]) -> None:
         """Makes candidates of passages, from the raw scores known."""
-        weighted = list(zip(self._weights(), self.asked, strict=True))
-        for passage in passages:
-            dense = words = 0.0
-            for weight, asked in weighted:
-                score = asked.scores.get(passage)
-                if score is not None:
-                    own_dense, own_words = asked.scale.apply(score)
-                    dense += DENSE * weight * own_dense
-                    words += WORDS * weight * own_words
-            self._parts[passage] = {"dense": dense, "words": words}
-            self.points[passage] = dense + words
+        if not passages:
+            return
+        fused = np.zeros((2, len(passages)))
+        for weight, asked in zip(self._weights(), self.asked, strict=True):
+            fused += weight * asked.scale.apply([asked.scores.get(passage) for passage in passages])
+        dense: list[float] = (DENSE * fused[0]).tolist()
+        words: list[float] = (WORDS * fused[1]).tolist()
+        self._fused.update(zip(passages, zip(dense, words, strict=True), strict=True))
+        self.points.update({passage: sum(self._fused[passage]) for passage in passages})
 
     def vector(self) -> Vector:
         """The direction of the question, in a conversation with its history's."""
@@ -156,7 +162,7 @@ async def score(memory: MemoryStore, ranking: Ranking, passages: Sequence[str]) 
         if missing:
             asked.scores.update(await memory.scores(scope, asked.query, missing))
     own = ranking.asked[0].scores
-    ranking.fuse(passage for passage in passages if passage in own and passage not in ranking.points)
+    ranking.fuse([passage for passage in passages if passage in own and passage not in ranking.points])
 
 
 def _unseen(ranking: Ranking, targets: Iterable[str]) -> list[str]:
@@ -265,7 +271,7 @@ class SentenceTerm:
             if record.parts is not None and len(record.parts.rows)
         }
         limits = (min(cosines.values(), default=0.0), max(cosines.values(), default=0.0))
-        for passage in found:
-            sentence = _between(cosines[passage], limits) if passage in cosines else 0.0
-            hop = min(ranking.parts(passage).get("hop", 0.0) / HOP * HOP_AS_SENTENCE, 1.0)
-            ranking.add("sentence", passage, SENTENCE * max(sentence, hop))
+        fits: list[float] = _between(np.array([cosines.get(each, limits[0]) for each in found]), limits).tolist()
+        for passage, fit in zip(found, fits, strict=True):
+            hop = min(ranking.part("hop", passage) / HOP * HOP_AS_SENTENCE, 1.0)
+            ranking.add("sentence", passage, SENTENCE * max(fit, hop))
