@@ -176,7 +176,7 @@ def _read_line() -> str | None:
         except EOFError:
             return None
         except KeyboardInterrupt:
-            _write("\n")  # Ctrl-C at the prompt drops the line
+            continue  # Ctrl-C at the prompt drops the line
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,11 +80,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Runtime, None]:
     from serving.runtime import open_runtime
 
     try:
-        async with AsyncExitStack() as stack:
-            try:
-                runtime = await stack.enter_async_context(open_runtime(settings))
-            except ValueError as error:  # the data was made with another embedder
-                raise CommandFailed(str(error)) from error
+        async with open_runtime(settings) as runtime:
             yield runtime
     except (DatabaseUnavailable, MemoryUnavailable, GraphUnavailable) as error:
         raise CommandFailed(str(error)) from error

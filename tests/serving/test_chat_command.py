@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.serving.blocking_model import model_server
@@ -109,13 +110,13 @@ class Terminal:
         seen, _, self._read = self._read.partition(text)
         return seen + text
 
-    def interrupt_until(self, text: str) -> None:
-        """Ctrl-C, again and again: readline overlooks one that comes just before it waits for a key."""
-        while text not in self._read:
-            self.process.send_signal(signal.SIGINT)
-            if select.select([self._end], [], [], 1)[0]:
-                self._read += os.read(self._end, 4096).decode(errors="replace")
-        self.wait_for(text)
+    def interrupt(self) -> None:
+        """Ctrl-C once the program waits for a key: readline overlooks one that comes just before."""
+        program = psutil.Process(self.process.pid)
+        while program.status() != psutil.STATUS_SLEEPING:
+            with pytest.raises(subprocess.TimeoutExpired):
+                self.process.wait(0.02)
+        self.process.send_signal(signal.SIGINT)
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
@@ -142,7 +143,8 @@ def test_a_person_edits_lines_drops_one_with_ctrl_c_and_ends_with_ctrl_d(work: P
             person.wait_for("> ")
             person.type("not this one")
             person.wait_for("one")
-            person.interrupt_until("> ")
+            person.interrupt()
+            person.wait_for("> ")
             person.type("How many books may I borrow at once?\r")
             assert "up to 12 books at once" in person.wait_for("note: ")
             person.wait_for("> ")
@@ -161,7 +163,7 @@ def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(work: Path) -> Non
         person.wait_for("> ")
         person.type("What is the Elm Room?\r")
         assert asked.wait(DEADLINE)
-        person.process.send_signal(signal.SIGINT)
+        person.interrupt()
         person.wait_for("stopped")
         person.wait_for("> ")
         person.type("/quit\r")

@@ -299,17 +299,6 @@ def test_what_looks_wrong_in_the_settings_is_a_warning_before_the_result(
     assert ended.err.startswith("warning: environment PARLEY_PROT")
 
 
-def test_data_of_another_embedder_is_one_clear_line(parley: Parley, data: Path) -> None:
-    with sqlite3.connect(data / "parley.sqlite") as database:
-        changed = database.execute("UPDATE collections SET embedder = 'another/fp32'").rowcount
-    database.close()
-    assert changed
-    ended = parley("documents", "list")
-    assert ended.status == 1
-    assert "another/fp32" in ended.err
-    assert len(ended.err.splitlines()) == 1
-
-
 @pytest.mark.usefixtures("data")
 def test_search_shows_passages_with_the_parts_of_their_score(parley: Parley) -> None:
     hits = parley("search", "meeting room projector", "--limit", "2", "--json").list("hits")
