@@ -99,7 +99,7 @@ def test_every_block_of_a_page_works_as_typed(tour: Tour, page: Path) -> None:
     [
         ("How many books may I borrow at once?", "up to 12 books at once"),
         ("What does the replacement of a lost card cost?", "4.50"),
-        ("When is the library open on Saturday?", "Saturday: 10:00 to 16:00"),
+        ("What are the opening hours on Saturday?", "Saturday: 10:00 to 16:00"),
     ],
 )
 def test_the_tours_questions_are_answered_from_the_right_place(tour: Tour, question: str, quote: str) -> None:
