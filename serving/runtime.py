@@ -140,7 +140,9 @@ def _look(connection: sqlite3.Connection) -> None:
 
 
 def warm() -> None:
-    """Reads what only some turns need (units, time zones); a server calls it in a thread once it listens."""
+    """Loads the engine, then what only some turns need (units, time zones). A server calls it in a thread as soon as
+    it listens: a search is answered at once, and a turn that comes within these seconds waits for the engine."""
+    load_engine()
     builtin.warm()
 
 

@@ -66,8 +66,8 @@ Engine = Callable[[Deps, Turn], AsyncGenerator[Event, None]]
 class Turns:
     """The engine's door for every wire: stores what was asked, runs the graph, stores what came of it.
 
-    `load` makes the engine, once, in a thread: importing LangGraph takes longer than all the rest of a start, and
-    commands that only search or ingest do without it. A server calls `prepare` before it says that it is ready.
+    `load` gives the engine and is called in a thread: importing LangGraph takes longer than all the rest of a start,
+    and commands that only search or ingest do without it.
     """
 
     def __init__(self, deps: Deps, load: Callable[[], Engine], repository: Repository, limits: Limits) -> None:
@@ -78,12 +78,6 @@ class Turns:
         self._limits = limits
         self._active: dict[str, str] = {}
         self._summaries: dict[str, asyncio.Task[None]] = {}
-
-    async def prepare(self) -> Engine:
-        """The engine, loaded when this is the first call."""
-        if self._engine is None:
-            self._engine = await asyncio.to_thread(self._load)
-        return self._engine
 
     async def run(self, request: TurnRequest) -> AsyncGenerator[Event, None]:
         """Runs one turn. Closing the generator cancels the run and the model call.
@@ -101,12 +95,13 @@ class Turns:
         if request.thread:
             self._active[request.thread] = run
         try:
-            engine = await self.prepare()
+            if self._engine is None:
+                self._engine = await asyncio.to_thread(self._load)
             turn = await self._begin(request, run)
             said: list[str] = []
             last: RunFinished | RunFailed | None = None
             try:
-                async with aclosing(engine(self._deps, turn)) as events:
+                async with aclosing(self._engine(self._deps, turn)) as events:
                     async for event in events:
                         match event:
                             case Token(text):

@@ -80,12 +80,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to answer, then greets."""
-        from serving.runtime import warm
-
         await super().startup(sockets)
         sys.stdout.write(self._greeting)
         sys.stdout.flush()
-        self._warming = asyncio.create_task(asyncio.to_thread(warm))
+        self._warming = asyncio.create_task(asyncio.to_thread(_warm))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets answers under way end, then stops."""
@@ -93,19 +91,21 @@ class _Server(uvicorn.Server):
         await self._warming
 
 
+def _warm() -> None:
+    """Loads what the first turns need; what was loaded lives as long as the process and is never collected."""
+    from serving.runtime import warm
+
+    warm()
+    gc.freeze()
+    gc.enable()
+
+
 async def _serve(settings: Settings, listener: socket.socket, first: list[str]) -> int:
-    from serving.runtime import load_engine
+    from serving.api import create_app
 
-    engine = asyncio.create_task(asyncio.to_thread(load_engine))  # while the embedder's model is read
     async with opened(settings) as runtime:
-        from serving.api import create_app
-
         if first:
             await _take_in(runtime, first)
-        await engine
-        await runtime.turns.prepare()
-        gc.freeze()
-        gc.enable()
         config = uvicorn.Config(
             create_app(runtime),
             http="httptools",

@@ -91,7 +91,7 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
+    width = None if stream.isatty() else WIDTH
     return Console(file=stream, highlight=False, soft_wrap=width is not None, width=width)
 
 
