@@ -50,7 +50,8 @@ class Analysed:
 
     def best(self, likeness: Floats) -> Floats:
         """The highest likeness in each unit, 0 at least, from likeness by word: (n, words) to (n, units)."""
-        padded = np.pad(likeness, ((0, 0), (0, 1)))
+        padded = np.zeros((likeness.shape[0], likeness.shape[1] + 1), np.float32)
+        padded[:, :-1] = likeness
         highest: Floats = np.maximum.reduceat(padded[:, self.columns], self.starts, axis=1)
         return highest
 
