@@ -42,6 +42,11 @@ def escaped(words: str) -> str:
     return _MARK.sub(r"\\[\1\\]", words)
 
 
+def closed(text: str) -> str:
+    """What leads to something that is not shown ends openly, never on ":"."""
+    return re.sub(r"\s*:$", " …", text)
+
+
 def block_text(passage: Passage, index: int, spans: Sequence[tuple[int, int]] | None = None) -> str:
     """A list, table or code block as Markdown; a long one as its beginning and "n more".
 
@@ -75,7 +80,7 @@ def _list(passage: Passage, spans: Sequence[tuple[int, int]]) -> str:
         words = readable(passage.text[start:end])
         lines.append(f"{' ' * indent}{marker.strip() or '-'} {words}")
     margin = min((len(line) - len(line.lstrip()) for line in lines), default=0)
-    return "\n".join(line[margin:] for line in lines) + _more(len(spans) - len(kept), "item")
+    return closed("\n".join(line[margin:] for line in lines)) + _more(len(spans) - len(kept), "item")
 
 
 def _table(passage: Passage, index: int, source: str) -> str:
@@ -83,7 +88,7 @@ def _table(passage: Passage, index: int, source: str) -> str:
     if len(lines) < 3 or not is_divider(lines[1]):  # goes on from another passage: its header is in the rows' words
         rows = [f"- {escaped(unit.text)}" for unit in passage.units if unit.block == index]
         kept = rows if len(rows) <= MOST_ITEMS else rows[:SHOWN]
-        return "\n".join(kept) + _more(len(rows) - len(kept), "row")
+        return closed("\n".join(kept)) + _more(len(rows) - len(kept), "row")
     rows = [_row(line) for line in lines[2:]]
     kept = rows if len(rows) <= MOST_ITEMS else rows[:SHOWN]
     return "\n".join((_row(lines[0]), lines[1].strip(), *kept)) + _more(len(rows) - len(kept), "row")

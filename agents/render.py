@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from agents.analysis import PRONOUNS, first_word
-from agents.excerpt import block_text, escaped, readable
+from agents.excerpt import block_text, closed, escaped, readable
 from agents.forms import Form, follower
 from knowledge.inline import plain
 from knowledge.sentences import items
@@ -50,7 +50,7 @@ def quotation(form: Form, passage: Passage, index: int) -> Quotation:
     if unit.kind == "code" or (form.name == "list" and unit.kind in ("item", "row")):
         return _whole(passage, unit.block)
     if unit.kind == "row":
-        return Quotation(passage.blocks[unit.block].start, unit.end, _closed(escaped(unit.text)), shown=unit.start)
+        return Quotation(passage.blocks[unit.block].start, unit.end, closed(escaped(unit.text)), shown=unit.start)
     if unit.kind == "item":
         return _item(form, passage, index)
     return _prose(form, passage, index)
@@ -72,7 +72,7 @@ def joined(passage: Passage, one: Quotation, two: Quotation) -> Quotation | None
     if not (one.prose and two.prose) or (early.end < late.start and not adjacent(passage, early.end, late.start)):
         return None
     end = max(early.end, late.end)
-    return Quotation(early.start, end, _closed(readable(passage.text[early.start : end])), prose=True)
+    return Quotation(early.start, end, closed(readable(passage.text[early.start : end])), prose=True)
 
 
 def overlap(one: Quotation, two: Quotation) -> bool:
@@ -117,7 +117,7 @@ def _item(form: Form, passage: Passage, index: int) -> Quotation:
     if lead:
         first = next(one for one in passage.units if one.block == unit.block)
         start = lead[0] if first is unit else start
-    return Quotation(start, end, text if block else _closed(text), block, lead[1] if lead else "")
+    return Quotation(start, end, text if block else closed(text), block, lead[1] if lead else "")
 
 
 def _children(passage: Passage, unit: Unit) -> list[tuple[int, int]]:
@@ -155,7 +155,7 @@ def _prose(form: Form, passage: Passage, index: int) -> Quotation:
     after = follower(passage, last)
     if after is not None and (form.name in ("howto", "list") or text.endswith(":")):
         return Quotation(start, passage.blocks[after].end, text, block_text(passage, after))
-    return Quotation(start, end, _closed(text), prose=True)
+    return Quotation(start, end, closed(text), prose=True)
 
 
 def adjacent(passage: Passage, one: int, two: int) -> bool:
@@ -179,8 +179,3 @@ def _points_back(unit: Unit) -> bool:
 def _is_manual(passage: Passage) -> bool:
     """Manuals have lists, tables and code; an encyclopaedia's sentences stand alone."""
     return "`" in passage.text or any(block.kind != "paragraph" for block in passage.blocks)
-
-
-def _closed(text: str) -> str:
-    """A quote that leads to something which is not there ends openly, never on ":"."""
-    return re.sub(r"\s*:$", " …", text)

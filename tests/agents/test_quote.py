@@ -374,6 +374,12 @@ async def test_a_quote_that_leads_to_nothing_ends_openly(library: Library) -> No
     assert quoted.text == "The Gannet protocol has four phases … [1]"
 
 
+async def test_a_list_that_leads_to_nothing_ends_openly(library: Library) -> None:
+    text = "# Gannet\n\nThe phases of Gannet are:\n\n- waking\n- sleeping, in which it does:\n"
+    quoted = await library.ask("List the phases of Gannet", text)
+    assert quoted.text == "The phases of Gannet are: [1]\n\n- waking\n- sleeping, in which it does …"
+
+
 async def test_a_quote_that_ends_with_a_colon_goes_on_with_the_next_sentence(library: Library) -> None:
     text = "# Gannet\n\nThe Gannet protocol has this many phases:\n\nFour phases, and one pause in the night.\n"
     quoted = await library.ask("How many phases has the Gannet protocol?", text)
