@@ -41,8 +41,8 @@ def build() -> ChatGraph:
     graph.add_node("remember", nodes.announced("remember", nodes.remember_turn))
     graph.add_edge(START, "begin")
     graph.add_conditional_edges("begin", routes.after_begin, ["screen", "understand", "recall"])
-    # recall shares their superstep, so waiting for these two waits for it as well
-    graph.add_edge(["screen", "understand"], "plan")
+    # screen and recall share understand's superstep, so what follows it waits for all three
+    graph.add_conditional_edges("understand", routes.after_understand, ["plan", "answer"])
     graph.add_conditional_edges("plan", routes.after_plan, ["act", "retrieve", "answer"])
     graph.add_edge("act", "answer")
     graph.add_edge("retrieve", "answer")
@@ -76,7 +76,9 @@ async def run(graph: ChatGraph, deps: Deps, turn: Turn) -> AsyncGenerator[Event,
 
     async def work() -> RunFinished | RunFailed:
         try:
-            state = await graph.ainvoke(ChatState(), {"recursion_limit": RECURSION_LIMIT}, context=context)
+            state = await graph.ainvoke(
+                ChatState(), {"recursion_limit": RECURSION_LIMIT}, context=context, output_keys=["draft"]
+            )
             return RunFinished(cast(Draft, state["draft"]))
         except ModelBroken as error:
             return RunFailed(str(error), "".join(sent))

@@ -77,7 +77,7 @@ async def recall_evidence(state: ChatState, ctx: RunContext) -> ChatState:
 async def make_plan(state: ChatState, ctx: RunContext) -> ChatState:
     """What to do before the answer. A question that had to be rewritten is looked up again."""
     intent, verdict = _intent(state), state.get("verdict", Verdict(True))
-    if not verdict.allowed or intent.kind in ("smalltalk", "conversation"):
+    if not verdict.allowed:
         return ChatState(plan=Plan())
     made = await plan(intent, state.get("recalled", Recalled()), ctx)
     if intent.question == state.get("question"):

@@ -20,6 +20,12 @@ async def after_begin(state: ChatState) -> list[str]:
     return ["screen", "understand"] if state.get("vector") is None else ["screen", "understand", "recall"]
 
 
+async def after_understand(state: ChatState) -> str:
+    """Small talk and questions about the conversation itself need no plan."""
+    intent = state.get("intent")
+    return "answer" if intent is not None and intent.kind in ("smalltalk", "conversation") else "plan"
+
+
 async def after_plan(state: ChatState) -> list[Send] | str:
     """Independent steps run in parallel; without any, or when the question is refused, the answer is next."""
     steps = state.get("plan", Plan()).steps

@@ -118,7 +118,7 @@ async def test_screening_and_understanding_end_while_recall_still_searches(runti
 async def test_small_talk_found_by_rules_recalls_nothing(runtime: Runtime) -> None:
     events = await played(runtime.deps, turn("Hello!"))
     steps = [event.step for event in events if isinstance(event, StepStarted)]
-    assert sorted(steps) == sorted(["begin", "screen", "understand", "plan", "answer"])
+    assert sorted(steps) == sorted(["begin", "screen", "understand", "answer"])
     assert draft_of(events).text
 
 
