@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 import orjson
@@ -18,6 +19,8 @@ h2 b { display: inline-block; min-width: 4rem; text-transform: uppercase; font-s
 table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
 details { margin: .4rem 0 } summary { cursor: pointer }
 """
+
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def docs_page(description: JsonObject) -> str:
@@ -86,6 +89,6 @@ def _object(value: JsonValue) -> JsonObject:
 
 
 def _text(value: JsonObject, key: str) -> str:
-    """A text of the description, safe to stand in the page."""
+    """A text of the description, safe to stand in the page, what stands in backticks as code."""
     text = value.get(key)
-    return escape(text) if isinstance(text, str) else ""
+    return _CODE.sub(r"<code>\1</code>", escape(text)) if isinstance(text, str) else ""

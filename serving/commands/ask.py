@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from agents.types import Citation, Draft, Message
 from graphs.events import RunFailed, RunFinished, Token
 from memory.types import TRUST_USER, Label
 from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, say, typed, write_json
+from serving.runtime import load_engine
 from serving.turns import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Asked:
 
 async def turn(runtime: Runtime, request: TurnRequest, show: Callable[[str], None]) -> Asked:
     """Runs one turn to its end, handing each piece of the answer to `show`."""
+    await asyncio.to_thread(load_engine)  # part of the start, not of the seconds of a turn
     started = time.monotonic()
     last: RunFinished | RunFailed | None = None
     async with aclosing(runtime.turns.run(request)) as events:
