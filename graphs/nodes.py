@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -43,7 +44,9 @@ async def begin(state: ChatState, ctx: RunContext) -> ChatState:
     if rules is not None and rules.kind == "smalltalk":
         return ChatState(question=question, vector=None, rules=rules)
     try:
-        vector = (await ctx.deps.embedder.embed([question]))[0]
+        (vector, *_), _ = await asyncio.gather(
+            ctx.deps.embedder.embed([question]), ctx.deps.search.foresee(ctx.turn.tenant, question)
+        )
     except MemoryUnavailable as error:
         return ChatState(question=question, vector=None, rules=rules, notes=[Note("memory_unavailable", str(error))])
     return ChatState(question=question, vector=vector, rules=rules)

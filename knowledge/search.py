@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from knowledge.catalog import Catalog
 from knowledge.graph import KnowledgeGraph
 from knowledge.sentences import load
-from knowledge.steps import Hop, Hybrid, Ranking, Records, SentenceTerm, Step, TitleLink
+from knowledge.steps import Hop, Hybrid, Ranking, Records, SentenceTerm, Step, TitleLink, passages_of
 from knowledge.types import Found, SearchQuery
-from memory.store import MemoryStore
+from memory.store import MemoryStore, MemoryUnavailable
 
 _CHARACTERS = 4000
 
@@ -32,6 +33,7 @@ class Search:
         further: Sequence[Step] = (),
     ) -> None:
         """`sentences`: rank by a passage's best sentence too; `further` steps run last, for example a re-ranker."""
+        self._memory = memory
         self._catalog = catalog
         self._records = Records(memory)
         self._steps: list[Step] = [Hybrid(memory), TitleLink(memory, graph), Hop(memory, graph)]
@@ -62,6 +64,11 @@ class Search:
                 break
             found.extend(await self._show(ranking, order[start : start + limit]))
         return found[:limit]
+
+    async def foresee(self, tenant: str, text: str) -> None:
+        """Begins a search for `text` whose vector is still being made; the search itself says what is wrong."""
+        with suppress(MemoryUnavailable):
+            await self._memory.foresee(passages_of(tenant), text[:_CHARACTERS])
 
     async def _show(self, ranking: Ranking, passages: Sequence[str]) -> list[Found]:
         """The passages with their documents; those that are being removed right now are left out."""

@@ -93,6 +93,16 @@ class EmbeddedMemory:
 
         return await self._read(find)
 
+    async def foresee(self, scope: Scope, text: str) -> None:
+        """Ranks by words ahead of the search; see MemoryStore."""
+
+        def rank(db: sqlite3.Connection) -> None:
+            at, view = self._view(db, scope)
+            if at is not None:
+                self._words.ranked(db, at, view, text, 0)
+
+        await self._read(rank)
+
     async def scores(self, scope: Scope, query: Query, ids: Sequence[str]) -> dict[str, Score]:
         """Scores of given records; see MemoryStore."""
         vector = self._vector(query)

@@ -12,7 +12,7 @@ from memory.embedded_matrix import View
 from memory.embedded_rows import ScopeRow
 from memory.words import index_terms
 
-RANKED = 500
+RANKED = 250
 """Records that get a word score for one query; all others have 0."""
 _POSTINGS = 2000
 """Sum of the rows that a query's words stand in, beyond which the commoner ones are left out."""

@@ -49,6 +49,11 @@ class MemoryStore(Protocol):
         before the call by any process."""
         ...
 
+    async def foresee(self, scope: Scope, text: str) -> None:
+        """A hint that a search for `text` follows: what does not need its vector may be done now, while the vector
+        is made. Changes nothing that is found."""
+        ...
+
     async def scores(self, scope: Scope, query: Query, ids: Sequence[str]) -> dict[str, Score]:
         """Both scores of the given records, on the scale of `search`; ids not visible are left out."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -60,7 +61,9 @@ class Runtime:
         Raises:
             MemoryUnavailable: the memory cannot be reached.
         """
-        vector = (await self.embedder.embed([query]))[0]
+        (vector, *_), _ = await asyncio.gather(
+            self.embedder.embed([query]), self.deps.search.foresee(principal.tenant, query)
+        )
         return await self.deps.search(principal.tenant, SearchQuery(query, vector), limit)
 
     async def ready(self) -> dict[str, str | None]:
@@ -95,7 +98,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
     async with AsyncExitStack() as stack:
         data = Path(settings.data_dir)
         embedder, words, database = await asyncio.gather(
-            asyncio.to_thread(MiniLM), asyncio.to_thread(MiniLMWords), Database.open(data / DATABASE, SCHEMAS)
+            asyncio.to_thread(MiniLM, threads=min(2, os.cpu_count() or 1)),
+            asyncio.to_thread(MiniLMWords),
+            Database.open(data / DATABASE, SCHEMAS),
         )
         stack.push_async_callback(asyncio.to_thread, embedder.close)
         stack.push_async_callback(database.close)

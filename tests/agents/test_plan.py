@@ -154,6 +154,9 @@ class GoneMemory:
     async def get(self, scope: Scope, ids: Sequence[str]) -> list[Record]:
         raise MemoryUnavailable("the disk is away; plug it in")
 
+    async def foresee(self, scope: Scope, text: str) -> None:
+        return None
+
     async def statistics(self, scope: Scope, words: Sequence[str]) -> Statistics:
         raise MemoryUnavailable("the disk is away; plug it in")
 

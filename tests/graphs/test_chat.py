@@ -79,6 +79,9 @@ class GatedMemory:
     async def get(self, scope: Scope, ids: Sequence[str]) -> list[Record]:
         return await self._inner.get(scope, ids)
 
+    async def foresee(self, scope: Scope, text: str) -> None:
+        return None
+
     async def statistics(self, scope: Scope, words: Sequence[str]) -> Statistics:
         return await self._inner.statistics(scope, words)
 

@@ -336,6 +336,17 @@ async def test_statistics_count_visible_records_by_stem(store: MemoryStore) -> N
     assert (await store.statistics(Scope("nobody", "passages"), ["cat"])).frequency == {"cat": 0}
 
 
+async def test_a_foreseen_search_finds_what_any_other_finds_and_what_came_since(store: MemoryStore) -> None:
+    await put(store, "cats purr", "dogs bark", source="one")
+    asked = await query("purring cats")
+    plain = await store.search(HERE, asked, 5)
+    await store.foresee(HERE, asked.text)
+    await store.foresee(Scope("nobody", "passages"), asked.text)
+    assert await store.search(HERE, asked, 5) == plain
+    await put(store, "a cat that purrs", source="two")
+    assert len(await store.search(HERE, asked, 5)) == len(plain) + 1
+
+
 async def test_nothing_asked_gives_nothing(store: MemoryStore) -> None:
     asked = await query("anything")
     nowhere = Scope("nobody", "passages")
@@ -516,6 +527,7 @@ async def test_every_method_says_so_when_the_backend_is_gone(store: MemoryStore,
     for call in (
         store.stage(HERE, "doc", "2", [await record("a", "text")]),
         store.publish(HERE, "doc", None, 0),
+        store.foresee(HERE, "text"),
         store.search(HERE, asked, 5),
         store.scores(HERE, asked, ["doc.0"]),
         store.get(HERE, ["doc.0"]),
