@@ -97,7 +97,7 @@ class Turns:
         try:
             if self._engine is None:
                 self._engine = await asyncio.to_thread(self._load)
-            turn, recording = await self._begin(request, run)
+            turn = await self._begin(request, run)
             said: list[str] = []
             last: RunFinished | RunFailed | None = None
             try:
@@ -105,9 +105,6 @@ class Turns:
                     async for event in events:
                         match event:
                             case Token(text):
-                                if recording is not None:  # shielded: a reader that leaves now is recorded too
-                                    await asyncio.shield(recording)
-                                    recording = None
                                 said.append(text)
                                 yield event
                             case RunFinished() | RunFailed():
@@ -116,8 +113,6 @@ class Turns:
                                 yield event
             finally:
                 with anyio.CancelScope(shield=True):
-                    if recording is not None:
-                        await recording
                     await self._end(turn, last, "".join(said))
         finally:
             self._active.pop(request.thread, None)
@@ -131,13 +126,10 @@ class Turns:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _begin(self, request: TurnRequest, run: str) -> tuple[Turn, asyncio.Task[None] | None]:
-        """The turn and, of a stateless one, the write of its row, which must be done before the first token goes out:
-        nobody's words are at stake, so the disk and the first steps of the run share their time."""
+    async def _begin(self, request: TurnRequest, run: str) -> Turn:
         who = request.principal
         new = NewRun(run, who.tenant, who.user, request.thread, request.caller_user, request.metadata)
         messages, summary = request.messages, ""
-        recording: asyncio.Task[None] | None = None
         if request.thread:
             await self._repository.add_user_message_and_run(new, request.messages[-1].content)
             thread = await self._repository.thread(who.tenant, who.user, request.thread)
@@ -146,8 +138,8 @@ class Turns:
             stored = await self._repository.messages(who.tenant, who.user, request.thread, after=thread.summary_upto)
             messages, summary = tuple(_message(one, who.tenant) for one in stored), thread.summary
         else:
-            recording = asyncio.create_task(self._repository.start_run(new), name=f"record of {run}")
-        turn = Turn(
+            await self._repository.start_run(new)
+        return Turn(
             run=run,
             tenant=who.tenant,
             user=who.user,
@@ -158,7 +150,6 @@ class Turns:
             sampling=request.sampling,
             caller_tools=request.caller_tools,
         )
-        return turn, recording
 
     async def _end(self, turn: Turn, last: RunFinished | RunFailed | None, said: str) -> None:
         match last:
