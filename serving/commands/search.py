@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serving.commands.shell import DONE, CommandFailed, Shell, console, typed, write_json
+from serving.hits import hit
 from serving.turns import Principal
 
 if TYPE_CHECKING:
-    from knowledge.types import Found
     from serving.runtime import Runtime
 
 SHOWN = 300
@@ -25,7 +25,7 @@ def search(shell: Shell, query: str, limit: int) -> int:
 async def _search(shell: Shell, runtime: Runtime, query: str, limit: int) -> int:
     hits = await runtime.search(Principal(), query, limit)
     if shell.json:
-        write_json({"hits": [hit_json(found) for found in hits]})
+        write_json({"hits": [hit(found) for found in hits]})
         return DONE
     from rich.text import Text
 
@@ -40,20 +40,3 @@ async def _search(shell: Shell, runtime: Runtime, query: str, limit: int) -> int
         text = " ".join(found.passage.text.split())
         out.print(Text(f"   {text[:SHOWN]}{'…' if len(text) > SHOWN else ''}\n"))
     return DONE
-
-
-def hit_json(found: Found) -> dict[str, object]:
-    """One hit as the API and the command line give it."""
-    passage = found.passage
-    return {
-        "document": found.document.id,
-        "title": found.document.title,
-        "path": found.document.path,
-        "text": passage.text,
-        "page": passage.page,
-        "heading": " > ".join(passage.headings),
-        "start": passage.start,
-        "end": passage.end,
-        "score": round(found.score, 6),
-        "parts": {name: round(value, 6) for name, value in found.parts.items()},
-    }

@@ -8,14 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from knowledge.types import Found
 from serving.auth import principal
 from serving.errors import ApiError
+from serving.hits import hit
 from serving.runtime import Runtime
 from serving.sse import Attended
 from serving.wires.body import json_body, read_json
 from serving.wires.describe import PROBLEMS
-from tools.types import JsonObject, JsonValue
 
 
 class SearchRequest(BaseModel):
@@ -66,24 +65,8 @@ def search_routes(runtime: Runtime) -> APIRouter:
 
         async def work() -> Response:
             found = await runtime.search(principal(request), asked.query, asked.limit)
-            return Response(orjson.dumps({"hits": [_hit(one) for one in found]}), media_type="application/json")
+            return Response(orjson.dumps({"hits": [hit(one) for one in found]}), media_type="application/json")
 
         return Attended(work())
 
     return router
-
-
-def _hit(found: Found) -> JsonObject:
-    passage = found.passage
-    return {
-        "document": found.document.id,
-        "title": found.document.title,
-        "path": found.document.path,
-        "text": passage.text,
-        "page": passage.page,
-        "heading": " > ".join(passage.headings),
-        "start": passage.start,
-        "end": passage.end,
-        "score": float(found.score),
-        "parts": dict[str, JsonValue]({name: float(part) for name, part in found.parts.items()}),
-    }
