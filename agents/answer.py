@@ -19,7 +19,19 @@ from agents.quote import quote
 from agents.recount import recount
 from agents.retrieve import Recalled, evidence
 from agents.smalltalk import reply, topic
-from agents.types import Citation, CitationSpan, Draft, Evidence, Finish, Intent, Note, Outcome, TextDelta, Verdict
+from agents.types import (
+    Citation,
+    CitationSpan,
+    Draft,
+    Evidence,
+    Finish,
+    Intent,
+    Note,
+    Outcome,
+    TextDelta,
+    Verdict,
+    last_said,
+)
 from memory.store import MemoryUnavailable
 from memory.types import Scope, Vector
 from tools.types import ToolResult
@@ -75,7 +87,7 @@ async def answer(
 
 async def refuse(verdict: Verdict, ctx: RunContext) -> Draft:
     """Tells the user which rule their message falls under; kindly, and with where to find help, for self-harm."""
-    said = next((message.content for message in reversed(ctx.turn.messages) if message.role == "user"), "")
+    said = last_said(ctx.turn.messages)
     language = detect(said)
     rule = reply(f"rule_{verdict.category}", language)
     if verdict.category == "self_harm":

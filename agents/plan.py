@@ -13,7 +13,7 @@ from agents.context import RunContext
 from agents.prompting import Prompt, untrusted
 from agents.retrieve import Recalled
 from agents.rewrite import rewrite
-from agents.types import Intent, Message, Plan, Step
+from agents.types import Intent, Message, Plan, Step, last_said
 from memory.types import TRUST_USER, Label
 from tools.recognise import recognise
 from tools.types import JsonObject
@@ -124,7 +124,7 @@ def _both(match: re.Match[str]) -> list[str]:
 
 
 def _rewritten(intent: Intent, ctx: RunContext) -> bool:
-    said = next((message.content for message in reversed(ctx.turn.messages) if message.role == "user"), "")
+    said = last_said(ctx.turn.messages)
     return " ".join(said.split()) != " ".join(intent.question.split())
 
 

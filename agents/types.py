@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +29,11 @@ class Message:
     tool_call_id: str = ""
     """Of a tool message: the call that it answers."""
     name: str = ""
+
+
+def last_said(messages: Sequence[Message]) -> str:
+    """The user's last words; "" when the user has said nothing yet."""
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")
 
 
 @dataclass(frozen=True, slots=True)

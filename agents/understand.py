@@ -13,7 +13,7 @@ from agents.prompting import Prompt, untrusted
 from agents.recount import about_conversation
 from agents.rewrite import Rewriting, rewrite
 from agents.smalltalk import topic
-from agents.types import Intent, IntentKind, Message
+from agents.types import Intent, IntentKind, Message, last_said
 from memory.types import Vector
 from tools.recognise import recognise
 
@@ -50,7 +50,7 @@ def by_rules(messages: Sequence[Message]) -> Intent | None:
         return None
     last = messages[-1]
     if last.role != "user":
-        asked = next((message.content for message in reversed(messages) if message.role == "user"), "")
+        asked = last_said(messages)
         return Intent("task", asked, detect(asked), "rules")
     text = last.content.strip()
     if topic(text):

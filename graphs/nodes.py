@@ -20,7 +20,7 @@ from agents.plan import plan
 from agents.remember import remember
 from agents.retrieve import Recalled, evidence, merged, recall, retrieve
 from agents.screen import screen
-from agents.types import Draft, Intent, Message, Note, Plan, Step, Verdict
+from agents.types import Draft, Intent, Message, Note, Plan, Step, Verdict, last_said
 from agents.understand import by_rules, understand
 from graphs.events import StepFinished, StepStarted
 from graphs.state import ChatState, Run, StepState
@@ -33,13 +33,12 @@ QUESTION_CHARACTERS = 4_000
 
 
 Node = Callable[[ChatState, RunContext], Awaitable[ChatState]]
-StepNode = Callable[[StepState, RunContext], Awaitable[ChatState]]
 
 
 async def begin(state: ChatState, ctx: RunContext) -> ChatState:
     """Finds the question and embeds it once, unless rules see small talk."""
     messages = _shortened(ctx.turn.messages)
-    question = next((m.content for m in reversed(messages) if m.role == "user"), "")
+    question = last_said(messages)
     rules = by_rules(messages)
     if rules is not None and rules.kind == "smalltalk":
         return ChatState(question=question, vector=None, rules=rules)
@@ -54,8 +53,7 @@ async def begin(state: ChatState, ctx: RunContext) -> ChatState:
 
 async def screen_question(state: ChatState, ctx: RunContext) -> ChatState:
     """Moderates what the user said."""
-    said = next((m.content for m in reversed(ctx.turn.messages) if m.role == "user"), "")
-    return ChatState(verdict=await screen(said, state.get("vector"), ctx))
+    return ChatState(verdict=await screen(last_said(ctx.turn.messages), state.get("vector"), ctx))
 
 
 async def understand_question(state: ChatState, ctx: RunContext) -> ChatState:
