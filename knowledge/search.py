@@ -9,7 +9,19 @@ from dataclasses import replace
 from knowledge.catalog import Catalog
 from knowledge.graph import KnowledgeGraph
 from knowledge.sentences import load
-from knowledge.steps import Hop, Hybrid, Ranking, Records, SentenceTerm, Step, TitleLink, passages_of
+from knowledge.steps import (
+    Ahead,
+    Hop,
+    Hybrid,
+    Ranking,
+    Records,
+    SentenceTerm,
+    Step,
+    TitleLink,
+    Titles,
+    passages_of,
+    together,
+)
 from knowledge.types import Found, SearchQuery
 from memory.store import MemoryStore, MemoryUnavailable
 
@@ -36,7 +48,11 @@ class Search:
         self._memory = memory
         self._catalog = catalog
         self._records = Records(memory)
-        self._steps: list[Step] = [Hybrid(memory), TitleLink(memory, graph), Hop(memory, graph)]
+        self._steps: list[Step] = [
+            together(Hybrid(memory), Titles(graph)),
+            TitleLink(memory),
+            together(Hop(memory, graph), Ahead(self._records, catalog)),
+        ]
         if sentences:
             self._steps.append(SentenceTerm(self._records))
         self._steps.extend(further)
@@ -73,8 +89,10 @@ class Search:
     async def _show(self, ranking: Ranking, passages: Sequence[str]) -> list[Found]:
         """The passages with their documents; those that are being removed right now are left out."""
         records = await self._records.get(ranking.tenant, passages)
-        sources = sorted({record.source for record in records.values()})
-        documents = await self._catalog.get(ranking.tenant, sources)
+        documents = ranking.documents
+        missing = {record.source for record in records.values()} - documents.keys()
+        if missing:
+            documents.update(await self._catalog.get(ranking.tenant, sorted(missing)))
         return [
             Found(
                 document=documents[record.source],

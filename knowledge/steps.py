@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge.catalog import Catalog
 from knowledge.entities import in_question, question_grams
 from knowledge.graph import GraphUnavailable, KnowledgeGraph
-from knowledge.types import SearchQuery
+from knowledge.types import Document, SearchQuery, Target
 from memory.store import MemoryStore
 from memory.types import Hit, Query, Record, Scope, Score, Vector
 
@@ -85,10 +87,14 @@ class Ranking:
     """The question, then the conversation before it, if any."""
     points: dict[str, float] = field(default_factory=dict[str, float])
     """The candidates by passage id, with their scores so far."""
+    titles: dict[str, list[Target]] = field(default_factory=dict[str, list[Target]])
+    """Titles that the question names, with the passages that bear them."""
     linked: set[str] = field(default_factory=set[str])
     """Passages whose title the question names."""
     via: dict[str, str] = field(default_factory=dict[str, str])
     """Passages found by the hop, with the passage that mentions them."""
+    documents: dict[str, Document] = field(default_factory=dict[str, Document])
+    """Documents of candidates that are known already."""
     _parts: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     _fused: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
@@ -169,14 +175,26 @@ def _unseen(ranking: Ranking, targets: Iterable[str]) -> list[str]:
     return [passage for passage in targets if passage not in ranking.points][:_UNSEEN]
 
 
-class TitleLink:
-    """Passages whose title the question names."""
+def together(*steps: Step) -> Step:
+    """Steps that do not depend on each other, at the same time."""
 
-    def __init__(self, memory: MemoryStore, graph: KnowledgeGraph) -> None:
-        self._memory, self._graph = memory, graph
+    async def run(ranking: Ranking) -> None:
+        ends = await asyncio.gather(*(step(ranking) for step in steps), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
+
+    return run
+
+
+class Titles:
+    """What the question names by title."""
+
+    def __init__(self, graph: KnowledgeGraph) -> None:
+        self._graph = graph
 
     async def __call__(self, ranking: Ranking) -> None:
-        """Adds the part "link": w / (1 + place), .8 of it for a single word."""
+        """Looks the titles up; changes no score."""
         wanted = question_grams(ranking.query.text)
         if not wanted:
             return
@@ -185,7 +203,18 @@ class TitleLink:
         except GraphUnavailable as error:
             ranking.note(f"Titles were not looked up: {error}")
             return
-        found = {surface: titles[surface] for surface in in_question(ranking.query.text, titles)}
+        ranking.titles = {surface: titles[surface] for surface in in_question(ranking.query.text, titles)}
+
+
+class TitleLink:
+    """Passages whose title the question names; comes after Titles."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self._memory = memory
+
+    async def __call__(self, ranking: Ranking) -> None:
+        """Adds the part "link": w / (1 + place), .8 of it for a single word."""
+        found = ranking.titles
         unseen = [passage for targets in found.values() for passage in _unseen(ranking, (t.passage for t in targets))]
         await score(self._memory, ranking, unseen)
         links: dict[str, float] = {}
@@ -253,6 +282,19 @@ class Records:
         while len(self._kept) > self._keep:
             self._kept.popitem(last=False)
         return found
+
+
+class Ahead:
+    """Fetches what is needed of the best candidates so far, beside a step that changes few of their places."""
+
+    def __init__(self, records: Records, catalog: Catalog) -> None:
+        self._records, self._catalog = records, catalog
+
+    async def __call__(self, ranking: Ranking) -> None:
+        """Changes no score."""
+        found = await self._records.get(ranking.tenant, ranking.best(SENTENCE_CANDIDATES))
+        sources = {record.source for record in found.values()}
+        ranking.documents.update(await self._catalog.get(ranking.tenant, sorted(sources)))
 
 
 class SentenceTerm:

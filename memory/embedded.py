@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from memory import embedded_rows as rows
-from memory.embedded_matrix import Matrices, View
+from memory.embedded_matrix import Cosines, Matrices, View
 from memory.embedded_words import Words
 from memory.sqlite import Database
 from memory.sqlite_errors import DatabaseUnavailable
@@ -47,6 +47,7 @@ class EmbeddedMemory:
         self._database, self._embedder, self._dimensions = database, embedder_name, dimensions
         self._matrices = Matrices(dimensions, scopes=max_scopes, max_bytes=max_bytes)
         self._words = Words()
+        self._cosines = Cosines()
         self._lanes = asyncio.Semaphore(_LANES)
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
@@ -84,12 +85,13 @@ class EmbeddedMemory:
             if at is None or limit <= 0:
                 return []
             words = self._words.ranked(db, at, view, query.text, limit)
-            found = list({*view.best(vector, limit), *list(words)[:limit]})
-            hits = [
-                Hit(*view.name(row), Score(dense, words.get(row, 0.0)))
-                for row, dense in zip(found, view.cosines(vector, found), strict=True)
-            ]
-            return sorted(hits, key=lambda hit: (-hit.score.dense, hit.id))
+            cosines = self._cosines.of(at, view, vector)
+            found = list({*view.best(cosines, limit), *list(words)[:limit]})
+            best_first = sorted(
+                (-dense, *view.name(row), words.get(row, 0.0))
+                for row, dense in zip(found, view.of(cosines, found), strict=True)
+            )
+            return [Hit(id, source, Score(-distance, fit)) for distance, id, source, fit in best_first]
 
         return await self._read(find)
 
@@ -113,7 +115,7 @@ class EmbeddedMemory:
                 return {}
             found = rows.numbers(db, at.n, ids)
             words = self._words.ranked(db, at, view, query.text, 0)
-            dense = view.cosines(vector, list(found.values()))
+            dense = view.of(self._cosines.of(at, view, vector), list(found.values()))
             return {
                 id: Score(cosine, words.get(row, 0.0)) for (id, row), cosine in zip(found.items(), dense, strict=True)
             }

@@ -17,6 +17,7 @@ from memory.types import Scope, Vector, Vectors
 
 _BLOCK = 4096
 """Rows of one block; blocks are never moved or copied when a matrix grows."""
+_KEPT_QUERIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,11 @@ class View:
             scores[~self.alive] = -np.inf
         return scores
 
-    def best(self, query: Vector, limit: int) -> list[int]:
-        """Row numbers of the live records with the highest cosine, in no order."""
+    def best(self, scores: NDArray[np.float32], limit: int) -> list[int]:
+        """Row numbers of the live records with the highest of `dense`'s scores, in no order."""
         limit = min(limit, self.live)
         if limit == 0:
             return []
-        scores = self.dense(query)
         top = np.argpartition(scores, -limit)[-limit:]
         places: list[int] = top.tolist()
         return [int(self.rows[at // _BLOCK][at % _BLOCK]) for at in places]
@@ -65,14 +65,31 @@ class View:
         """Id and source of a row."""
         return self.names[self.places[row]]
 
-    def cosines(self, query: Vector, rows: Sequence[int]) -> list[float]:
-        """Cosine of each row, the same for a row whatever is asked beside it."""
-        if not rows:
-            return []
-        places = [self.places[row] for row in rows]
-        vectors = np.stack([self.blocks[at // _BLOCK][at % _BLOCK] for at in places])
-        found: list[float] = np.einsum("ij,j->i", vectors, query).tolist()
+    def of(self, scores: NDArray[np.float32], rows: Sequence[int]) -> list[float]:
+        """The score of each row."""
+        found: list[float] = scores[[self.places[row] for row in rows]].tolist()
         return found
+
+
+class Cosines:
+    """The cosines of the last queries: a search asks for those of one query several times."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int, bytes], NDArray[np.float32]] = OrderedDict()
+
+    def of(self, scope: ScopeRow, view: View, query: Vector) -> NDArray[np.float32]:
+        """See View.dense."""
+        key = (scope.n, view.revision, query.tobytes())
+        with self._lock:
+            scores = self._kept.get(key)
+        if scores is None:
+            scores = view.dense(query)
+            with self._lock:
+                self._kept[key] = scores
+                if len(self._kept) > _KEPT_QUERIES:
+                    self._kept.popitem(last=False)
+        return scores
 
 
 class Matrix:

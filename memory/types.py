@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +106,7 @@ class Query:
     vector: Vector
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """How well one record fits a query: raw, not yet normalised."""
 
     dense: float
@@ -115,8 +115,7 @@ class Score:
     """BM25 over title and text, 0 when no query word is in it or it is outside the ranked words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One record that was found."""
 
     id: str

@@ -35,6 +35,7 @@ class StoredMessage:
     thread: str
     number: int
     """From 1, without gaps."""
+    id: str
     role: Literal["user", "assistant"]
     content: str
     status: MessageStatus

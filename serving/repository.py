@@ -23,9 +23,9 @@ STALE_HOURS = 1
 """Far more than a turn may last: a run older than this that still says "running" has no process any more."""
 
 _THREAD = "id, tenant, user, title, created_at, updated_at, summary, summary_upto"
-_MESSAGE = "thread, number, role, content, status, run, citations, created_at"
+_MESSAGE = "thread, number, id, role, content, status, run, citations, created_at"
 RUN_COLUMNS = (
-    "id tenant user thread status process started_at finished_at model outcome finish prompt_tokens "
+    "id tenant user thread status background process started_at finished_at model outcome finish prompt_tokens "
     "completion_tokens model_calls tool_calls verdicts notes caller_user metadata error"
 ).split()
 _RUN = ", ".join(RUN_COLUMNS)
@@ -41,12 +41,12 @@ TOUCH_THREAD = "UPDATE threads SET updated_at = :now WHERE id = :thread AND tena
 SET_SUMMARY = """UPDATE threads SET summary = :summary, summary_upto = :upto
 WHERE id = :thread AND tenant = :tenant AND user = :user AND summary_upto <= :upto"""
 INSERT_MESSAGE = f"""INSERT INTO messages ({_MESSAGE})
-SELECT :thread, coalesce(max(number), 0) + 1, :role, :content, :status, :run, :citations, :now
+SELECT :thread, coalesce(max(number), 0) + 1, :id, :role, :content, :status, :run, :citations, :now
 FROM messages WHERE thread = :thread RETURNING {_MESSAGE}"""
 SELECT_MESSAGES = f"""SELECT {_MESSAGE} FROM messages WHERE thread = :thread AND number > :after
 AND EXISTS (SELECT 1 FROM threads WHERE id = :thread AND tenant = :tenant AND user = :user)
 ORDER BY number DESC LIMIT :limit"""
-INSERT_RUN = f"""INSERT INTO runs ({_RUN}) VALUES (:id, :tenant, :user, :thread, 'running', :process, :now, NULL,
+INSERT_RUN = f"""INSERT INTO runs ({_RUN}) VALUES (:id, :tenant, :user, :thread, 'running', 0, :process, :now, NULL,
 '', '', '', 0, 0, 0, 0, '[]', '[]', :caller_user, :metadata, '')"""
 FINISH_RUN = """UPDATE runs SET status = :status, finished_at = :now, model = :model, outcome = :outcome,
 finish = :finish, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, model_calls = :model_calls,
@@ -198,7 +198,7 @@ def _json(values: Sequence[Verdict] | Sequence[Note] | Sequence[Citation]) -> st
 
 def _message_values(thread: str, run: str, role: str, answer: Answer, now: str) -> dict[str, str]:
     return {
-        "thread": thread, "role": role, "content": answer.content, "status": answer.status, "run": run,
+        "thread": thread, "id": uuid7(), "role": role, "content": answer.content, "status": answer.status, "run": run,
         "citations": _json(answer.citations), "now": now,
     }  # fmt: skip
 
@@ -214,9 +214,9 @@ def _end_values(run: str, end: RunEnd) -> dict[str, str | int]:
 
 
 def _message(row: Sequence[str]) -> StoredMessage:
-    thread, number, role, content, status, run, citations, created_at = row
+    thread, number, id, role, content, status, run, citations, created_at = row
     return StoredMessage(
-        thread, int(number), "user" if role == "user" else "assistant", content,
+        thread, int(number), id, "user" if role == "user" else "assistant", content,
         "complete" if status == "complete" else "incomplete", run,
         tuple(Citation(**citation) for citation in orjson.loads(citations)), created_at,
     )  # fmt: skip

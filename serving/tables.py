@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import text
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlmodel import Field, Index, SQLModel
@@ -38,10 +39,11 @@ class Messages(SQLModel, table=True):
     thread: str = Field(primary_key=True, foreign_key="threads.id", ondelete="CASCADE")
     number: int = Field(primary_key=True)
     """From 1, without gaps, in the order of the conversation."""
+    id: str
     role: str
     content: str
     status: str
-    """"complete", or "incomplete" when the answer broke off."""
+    """"complete", or how the answer broke off: "incomplete", "cancelled", "failed"."""
     run: str
     """The run that it started or came from."""
     citations: str
@@ -55,7 +57,13 @@ class Runs(SQLModel, table=True):
     __table_args__ = (
         Index("runs_by_owner", "tenant", "user", "started_at"),
         Index("runs_by_thread", "thread", "started_at"),
-        Index("runs_by_status", "status", "started_at"),
+        Index("runs_unfinished", "status", sqlite_where=text("finished_at IS NULL")),
+        Index(
+            "runs_one_active_per_thread",
+            "thread",
+            unique=True,
+            sqlite_where=text("thread <> '' AND status IN ('queued', 'running', 'waiting')"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -64,9 +72,12 @@ class Runs(SQLModel, table=True):
     thread: str
     """"" for a stateless turn."""
     status: str
-    """"running", "finished", "failed", "cancelled", or "incomplete" when its process died."""
+    """"queued", "running", "waiting" (for a person), "finished", "failed", "cancelled", or "incomplete" when its
+    process died."""
+    background: int
+    """1: it goes on when its client leaves, and is taken up again when its process dies."""
     process: str
-    """"host:pid" of the process that runs it."""
+    """The process that runs it: host, number and start; "" while it is queued."""
     started_at: str
     finished_at: str | None
     model: str
@@ -86,6 +97,137 @@ class Runs(SQLModel, table=True):
     """JSON object: OpenAI's `metadata`."""
     error: str
     """What went wrong, in words a person understands; "" when nothing did."""
+
+
+class Events(SQLModel, table=True):
+    """Some of a run's events in order, packed; kept for a while after the run's end."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run: str = Field(primary_key=True)
+    first: int = Field(primary_key=True)
+    """Number of the first event in `body`; a run's events count from 1, without gaps."""
+    last: int
+    body: bytes
+    """See serving/event_log.py."""
+
+
+class Checkpoints(SQLModel, table=True):
+    """LangGraph's checkpoints of runs that are not over."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    checkpoint: str = Field(primary_key=True)
+    parent: str
+    kind: str
+    """How `body` is serialised."""
+    body: bytes
+    metadata_: bytes = Field(sa_column_kwargs={"name": "metadata"})
+
+
+class CheckpointWrites(SQLModel, table=True):
+    """What nodes wrote after a checkpoint, before the next one."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    checkpoint: str = Field(primary_key=True)
+    task: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    channel: str
+    kind: str
+    body: bytes
+    path: str
+
+
+class Idempotency(SQLModel, table=True):
+    """What a POST with an `Idempotency-Key` made."""
+
+    __table_args__ = (Index("idempotency_by_age", "created_at"), {"sqlite_with_rowid": False})
+
+    tenant: str = Field(primary_key=True)
+    user: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    request: str
+    """Hash of method, path and body."""
+    made: str
+    """Id of the thread, run, job or feedback."""
+    created_at: str
+
+
+class Feedback(SQLModel, table=True):
+    """What a user thought of an answer; one per run and user, the last counts."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    tenant: str = Field(primary_key=True)
+    user: str = Field(primary_key=True)
+    run: str = Field(primary_key=True)
+    rating: int
+    """1 or -1."""
+    reason: str
+    created_at: str
+
+
+class Keys(SQLModel, table=True):
+    """Access keys; the key itself is stored nowhere."""
+
+    id: str = Field(primary_key=True)
+    prefix: str = Field(unique=True)
+    """First characters of the key, by which it is found."""
+    salt: bytes
+    hash: bytes
+    tenant: str
+    user: str
+    role: str
+    """"user" or "admin"."""
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class Jobs(SQLModel, table=True):
+    """A background job as its owner sees it; DBOS runs it."""
+
+    __table_args__ = (Index("jobs_by_owner", "tenant", "user", "id"),)
+
+    id: str = Field(primary_key=True)
+    tenant: str
+    user: str
+    kind: str
+    status: str
+    """"queued", "running", "finished", "failed" (dead: `parley jobs retry`), "cancelled"."""
+    done: int
+    total: int
+    failed: int
+    error: str
+    version: int
+    """Grows with every change: the id of its events."""
+    spec: str
+    """JSON: what it is to do."""
+    created_at: str
+    updated_at: str
+
+
+class JobItems(SQLModel, table=True):
+    """One part of a job, for example an uploaded file."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    job: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    name: str
+    """The file's name: the path of its document."""
+    content: str
+    """Hash of the bytes, under which they wait."""
+    document: str
+    """Id of the document that it makes."""
+    status: str
+    """"queued", "done", "failed", "cancelled"."""
+    error: str
 
 
 def schema() -> str:
