@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -86,12 +87,12 @@ class EmbeddedMemory:
                 return []
             words = self._words.ranked(db, at, view, query.text, limit)
             cosines = self._cosines.of(at, view, vector)
-            found = list({*view.best(cosines, limit), *list(words)[:limit]})
-            best_first = sorted(
-                (-dense, *view.name(row), words.get(row, 0.0))
-                for row, dense in zip(found, view.of(cosines, found), strict=True)
-            )
-            return [Hit(id, source, Score(-distance, fit)) for distance, id, source, fit in best_first]
+            fits = {view.places[row]: fit for row, fit in words.items()}
+            found = list({*view.best(cosines, limit), *islice(fits, limit)})
+            distances: list[float] = (-cosines[found]).tolist()
+            names, fit = [view.names[at] for at in found], [fits.get(at, 0.0) for at in found]
+            best_first = sorted(zip(distances, names, fit, strict=True))
+            return [Hit(id, source, Score(-distance, fit)) for distance, (id, source), fit in best_first]
 
         return await self._read(find)
 

@@ -48,22 +48,17 @@ class View:
         return scores
 
     def best(self, scores: NDArray[np.float32], limit: int) -> list[int]:
-        """Row numbers of the live records with the highest of `dense`'s scores, in no order."""
+        """Positions of the live records with the highest of `dense`'s scores, in no order."""
         limit = min(limit, self.live)
         if limit == 0:
             return []
-        top = np.argpartition(scores, -limit)[-limit:]
-        places: list[int] = top.tolist()
-        return [int(self.rows[at // _BLOCK][at % _BLOCK]) for at in places]
+        places: list[int] = np.argpartition(scores, -limit)[-limit:].tolist()
+        return places
 
     def holds(self, row: int) -> bool:
         """Whether the record of this row number is live here."""
         at = self.places.get(row, len(self.alive))
         return at < len(self.alive) and bool(self.alive[at])
-
-    def name(self, row: int) -> tuple[str, str]:
-        """Id and source of a row."""
-        return self.names[self.places[row]]
 
     def of(self, scores: NDArray[np.float32], rows: Sequence[int]) -> list[float]:
         """The score of each row."""
