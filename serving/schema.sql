@@ -148,7 +148,7 @@ CREATE TABLE IF NOT EXISTS threads (
   PRIMARY KEY (id)
 );
 
-CREATE INDEX IF NOT EXISTS threads_by_owner ON threads (tenant, user, updated_at);
+CREATE INDEX IF NOT EXISTS threads_by_owner ON threads (tenant, user, id);
 
 CREATE TABLE IF NOT EXISTS messages (
   thread VARCHAR NOT NULL,

@@ -18,7 +18,7 @@ SCHEMA_FILE = Path(__file__).with_name("schema.sql")
 class Threads(SQLModel, table=True):
     """A stored conversation."""
 
-    __table_args__ = (Index("threads_by_owner", "tenant", "user", "updated_at"),)
+    __table_args__ = (Index("threads_by_owner", "tenant", "user", "id"),)
 
     id: str = Field(primary_key=True)
     """UUIDv7, as every id here."""
