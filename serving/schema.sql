@@ -69,6 +69,8 @@ CREATE TABLE IF NOT EXISTS jobitems (
 )
  WITHOUT ROWID;
 
+CREATE INDEX IF NOT EXISTS jobitems_open ON jobitems (content, document) WHERE status <> 'done';
+
 CREATE TABLE IF NOT EXISTS jobs (
   id VARCHAR NOT NULL,
   tenant VARCHAR NOT NULL,
@@ -80,6 +82,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   failed INTEGER NOT NULL,
   error VARCHAR NOT NULL,
   version INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
   spec VARCHAR NOT NULL,
   created_at VARCHAR NOT NULL,
   updated_at VARCHAR NOT NULL,
@@ -87,6 +90,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (tenant, user, id);
+
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (status) WHERE status IN ('queued', 'running');
 
 CREATE TABLE IF NOT EXISTS keys (
   id VARCHAR NOT NULL,

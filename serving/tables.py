@@ -192,7 +192,10 @@ class Keys(SQLModel, table=True):
 class Jobs(SQLModel, table=True):
     """A background job as its owner sees it; DBOS runs it."""
 
-    __table_args__ = (Index("jobs_by_owner", "tenant", "user", "id"),)
+    __table_args__ = (
+        Index("jobs_by_owner", "tenant", "user", "id"),
+        Index("jobs_unfinished", "status", sqlite_where=text("status IN ('queued', 'running')")),
+    )
 
     id: str = Field(primary_key=True)
     tenant: str
@@ -206,6 +209,8 @@ class Jobs(SQLModel, table=True):
     error: str
     version: int
     """Grows with every change: the id of its events."""
+    attempt: int
+    """From 1; a retry begins a new one."""
     spec: str
     """JSON: what it is to do."""
     created_at: str
@@ -215,7 +220,10 @@ class Jobs(SQLModel, table=True):
 class JobItems(SQLModel, table=True):
     """One part of a job, for example an uploaded file."""
 
-    __table_args__ = {"sqlite_with_rowid": False}
+    __table_args__ = (
+        Index("jobitems_open", "content", "document", sqlite_where=text("status <> 'done'")),
+        {"sqlite_with_rowid": False},
+    )
 
     job: str = Field(primary_key=True)
     number: int = Field(primary_key=True)
