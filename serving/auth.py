@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from serving.turns import Principal
-
-LOCAL = Principal()
+from serving.principal import LOCAL, Principal
 
 
 def principal(_: Request) -> Principal:

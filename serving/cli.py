@@ -15,13 +15,13 @@ import typer
 if TYPE_CHECKING:
     from serving.commands.shell import Shell
 
-GLOBAL_WITH_VALUE = ("--data-dir", "--model-url", "--model", "--set")
+GLOBAL_WITH_VALUE = ("--data-dir", "--model-url", "--model", "--set", "--tenant")
 GLOBAL_SWITCHES = ("--debug",)
 
 app = typer.Typer(
     name="parley",
     help="Parley answers questions about your documents, with citations. All data stays in one folder.",
-    epilog="--data-dir, --model-url, --model, --set and --debug may stand before or after the command.",
+    epilog="--data-dir, --model-url, --model, --set, --tenant and --debug may stand before or after the command.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,8 @@ class _Given:
     """What the flags before the command said."""
 
     settings: dict[str, str] = field(default_factory=dict[str, str])
+    tenant: str = ""
+    """"" when none was named."""
     debug: bool = False
 
 
@@ -49,6 +51,7 @@ def parley(
     model_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenAI-compatible model server.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name there.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
+    tenant: Annotated[str, typer.Option(metavar="T", help="Whose data to work on; none: local.")] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a bug.")] = False,
 ) -> None:
     """Takes what holds for every command."""
@@ -60,7 +63,7 @@ def parley(
         flags[name.strip().lower().replace("-", "_")] = value
     named = {"data_dir": data_dir, "model_url": model_url, "model": model}
     flags.update({name: value for name, value in named.items() if value is not None})
-    ctx.obj = _Given(flags, debug)
+    ctx.obj = _Given(flags, tenant, debug)
 
 
 @app.command()
@@ -195,7 +198,7 @@ def _finish(
     from serving.settings import SettingsError
 
     given = ctx.find_object(_Given) or _Given()
-    shell = Shell({**given.settings, **(flags or {})}, json)
+    shell = Shell({**given.settings, **(flags or {})}, json, given.tenant)
     try:
         status = verb(shell)
     except SettingsError as error:

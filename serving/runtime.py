@@ -28,16 +28,18 @@ from memory.open import open_memory
 from memory.sqlite import Database, DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
 from serving import repository
+from serving.migrations import stamp
+from serving.principal import Principal
 from serving.repository import Repository
 from serving.settings import Settings
-from serving.turns import Engine, Principal, Turns
+from serving.turns import Engine, Turns
 from tools import builtin
 
 if TYPE_CHECKING:
     from serving.models.open import OpenModel
 
 DATABASE = "parley.sqlite"
-SCHEMAS = (embedded.SCHEMA, *KNOWLEDGE_SCHEMAS, repository.SCHEMA)
+SCHEMAS = (embedded.SCHEMA, *KNOWLEDGE_SCHEMAS, repository.SCHEMA, stamp.SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         embedder, words, database = await asyncio.gather(
             asyncio.to_thread(MiniLM, threads=min(2, os.cpu_count() or 1)),
             asyncio.to_thread(MiniLMWords),
-            Database.open(data / DATABASE, SCHEMAS),
+            Database.open(data / DATABASE, SCHEMAS, upgrade=stamp.upgrade),
         )
         stack.push_async_callback(asyncio.to_thread, embedder.close)
         stack.push_async_callback(database.close)

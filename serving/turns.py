@@ -16,6 +16,7 @@ from agents.types import Emitted, Message
 from graphs.events import Event, RunFailed, RunFinished, Token
 from memory.types import TRUST_NONE, TRUST_USER, Label
 from serving.ids import uuid7
+from serving.principal import Principal
 from serving.records import Answer, NewRun, RunEnd, StoredMessage, UnknownThread
 from serving.repository import Repository
 from tools.types import ToolSpec
@@ -32,14 +33,6 @@ class ThreadBusy(Exception):
     def __init__(self, run: str) -> None:
         super().__init__(f"this conversation is busy with run {run}; wait for its end")
         self.run = run
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks; for now always the user "local" of the tenant "local"."""
-
-    tenant: str = "local"
-    user: str = "local"
 
 
 @dataclass(frozen=True, slots=True)

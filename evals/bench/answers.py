@@ -23,9 +23,9 @@ from agents.scoring import Scored
 from evals.bench.question_sets import Collection, Question, docs, selqa, squad
 from knowledge.types import Found
 from memory.types import Scope
+from serving.principal import Principal
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
-from serving.turns import Principal
 
 AMONG = 3
 MANY = 60

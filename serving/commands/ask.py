@@ -14,8 +14,9 @@ from agents.types import Citation, Draft, Message
 from graphs.events import RunFailed, RunFinished, Token
 from memory.types import TRUST_USER, Label
 from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, say, typed, write_json
+from serving.principal import Principal
 from serving.runtime import load_engine
-from serving.turns import Principal, TurnRequest
+from serving.turns import TurnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ def ask(shell: Shell, question: str) -> int:
 
 async def _ask(shell: Shell, runtime: Runtime, question: str) -> int:
     out = None if shell.json else console()
-    asked = await turn(runtime, _stateless(question), (lambda _: None) if out is None else _write)
+    asked = await turn(runtime, _stateless(shell, question), (lambda _: None) if out is None else _write)
     if asked.draft is None:
         raise CommandFailed(asked.error)
     if out is None:
@@ -93,16 +94,16 @@ def ask_file(shell: Shell, file: str) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"{file} cannot be read: {error}") from error
     questions = [line.strip() for line in text.splitlines() if line.strip()]
-    return shell.run(lambda runtime: _ask_all(runtime, questions))
+    return shell.run(lambda runtime: _ask_all(shell, runtime, questions))
 
 
-async def _ask_all(runtime: Runtime, questions: list[str]) -> int:
+async def _ask_all(shell: Shell, runtime: Runtime, questions: list[str]) -> int:
     from rich.progress import track
 
     failed = 0
     progress = console(stderr=True)
     for question in track(questions, "Answering", console=progress, disable=not progress.is_terminal):
-        asked = await turn(runtime, _stateless(question), lambda _: None)
+        asked = await turn(runtime, _stateless(shell, question), lambda _: None)
         if asked.draft is None:
             failed += 1
             say(f"{question!r}: {asked.error}")
@@ -114,9 +115,8 @@ async def _ask_all(runtime: Runtime, questions: list[str]) -> int:
     return FAILED if failed else DONE
 
 
-def _stateless(question: str) -> TurnRequest:
-    principal = Principal()
-    return TurnRequest(principal, (user_message(question, principal),))
+def _stateless(shell: Shell, question: str) -> TurnRequest:
+    return TurnRequest(shell.principal, (user_message(question, shell.principal),))
 
 
 def _write(text: str) -> None:

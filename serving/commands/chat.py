@@ -15,9 +15,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from agents.types import Draft
 from serving.commands.ask import Asked, show_sources, turn, user_message
 from serving.commands.shell import DONE, CommandFailed, Shell, console, opened, say
+from serving.principal import Principal
 from serving.records import Thread
 from serving.settings import Settings
-from serving.turns import Principal, TurnRequest
+from serving.turns import TurnRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +42,7 @@ def chat(shell: Shell, thread: str) -> int:
     """Talks until the input ends; the conversation is kept in the data folder."""
     settings = shell.settings().settings
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened(settings)) as runtime:
-        _Chat(portal, runtime, console()).talk(settings, thread)
+        _Chat(portal, runtime, console(), shell.principal).talk(settings, thread)
     return DONE
 
 
@@ -53,7 +54,7 @@ class _Chat:
     portal: BlockingPortal
     runtime: Runtime
     out: Console
-    principal: Principal = Principal()
+    principal: Principal
     thread: Thread | None = None
     listed: list[Thread] = field(default_factory=list[Thread])
     last: Draft | None = None

@@ -9,7 +9,7 @@ from knowledge.sentences import load
 from knowledge.steps import passages_of
 from knowledge.types import Document, Passage
 from serving.commands.shell import DONE, CommandFailed, Shell, console, say, write_json
-from serving.turns import Principal
+from serving.principal import Principal
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
@@ -24,7 +24,7 @@ def list_documents(shell: Shell) -> int:
 
 
 async def _list(shell: Shell, runtime: Runtime) -> int:
-    found = await runtime.catalog.below(Principal().tenant, "")
+    found = await runtime.catalog.below(shell.principal.tenant, "")
     if shell.json:
         write_json({"documents": [_json(document) for document in found]})
         return DONE
@@ -52,7 +52,7 @@ def show_document(shell: Shell, name: str) -> int:
 
 
 async def _show(shell: Shell, runtime: Runtime, name: str) -> int:
-    document = await _named(runtime, name)
+    document = await _named(runtime, shell.principal, name)
     passages = await _passages(runtime, document)
     if shell.json:
         write_json({**_json(document), "content": [_content(passage) for passage in passages]})
@@ -88,7 +88,7 @@ def remove_documents(shell: Shell, names: list[str]) -> int:
 
 
 async def _remove(shell: Shell, runtime: Runtime, names: list[str]) -> int:
-    removed = [await _named(runtime, name) for name in names]
+    removed = [await _named(runtime, shell.principal, name) for name in names]
     for document in removed:
         await runtime.ingest.remove(document.tenant, document.id)
         if not shell.json:
@@ -98,9 +98,9 @@ async def _remove(shell: Shell, runtime: Runtime, names: list[str]) -> int:
     return DONE
 
 
-async def _named(runtime: Runtime, name: str) -> Document:
+async def _named(runtime: Runtime, principal: Principal, name: str) -> Document:
     """The document of that id or path; a relative path counts from the working folder."""
-    tenant = Principal().tenant
+    tenant = principal.tenant
     found = (await runtime.catalog.get(tenant, [name])).get(name)
     for path in _paths(name):
         found = found or await runtime.catalog.at(tenant, path)

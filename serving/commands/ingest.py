@@ -11,7 +11,7 @@ from rich.text import Text
 from knowledge import ingest as ingestion
 from knowledge.types import IngestReport
 from serving.commands.shell import DONE, CommandFailed, Shell, console, say, write_json
-from serving.turns import Principal
+from serving.principal import Principal
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
@@ -30,7 +30,7 @@ def ingest(shell: Shell, paths: list[str]) -> int:
 
 
 async def _ingest(shell: Shell, runtime: Runtime, paths: list[str]) -> int:
-    report = await take_in(runtime, paths)
+    report = await take_in(runtime, shell.principal, paths)
     if shell.json:
         write_json(_json(report))
     else:
@@ -40,7 +40,7 @@ async def _ingest(shell: Shell, runtime: Runtime, paths: list[str]) -> int:
     return DONE
 
 
-async def take_in(runtime: Runtime, paths: list[str]) -> IngestReport:
+async def take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> IngestReport:
     """Ingests with a progress bar on stderr, where that is a terminal; says how far it came when it is cancelled.
 
     Raises:
@@ -67,7 +67,7 @@ async def take_in(runtime: Runtime, paths: list[str]) -> IngestReport:
             bars.update(bar, completed=progress.done, total=progress.total, speed=speed, path=path)
 
         try:
-            return await runtime.ingest.paths(Principal().tenant, paths, progress=follow)
+            return await runtime.ingest.paths(principal.tenant, paths, progress=follow)
         except ingestion.NotFound as error:
             raise CommandFailed(str(error)) from error
         except asyncio.CancelledError:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from serving.commands.shell import DONE, CommandFailed, Shell, console, typed, write_json
 from serving.hits import hit
-from serving.turns import Principal
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
@@ -23,7 +22,7 @@ def search(shell: Shell, query: str, limit: int) -> int:
 
 
 async def _search(shell: Shell, runtime: Runtime, query: str, limit: int) -> int:
-    hits = await runtime.search(Principal(), query, limit)
+    hits = await runtime.search(shell.principal, query, limit)
     if shell.json:
         write_json({"hits": [hit(found) for found in hits]})
         return DONE

@@ -19,6 +19,7 @@ import uvicorn
 import uvloop
 
 from serving.commands.shell import DONE, CommandFailed, Shell, opened, say
+from serving.principal import Principal
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def serve(shell: Shell, first: list[str]) -> int:
     sys.modules.setdefault("httpx._main", cast(ModuleType, None))  # httpx does without its own command line: a tenth
     settings = shell.settings().settings
     with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, listener, first))
+        return runner.run(_serve(settings, listener, shell.principal, first))
 
 
 @contextmanager
@@ -100,12 +101,12 @@ def _warm() -> None:
     gc.enable()
 
 
-async def _serve(settings: Settings, listener: socket.socket, first: list[str]) -> int:
+async def _serve(settings: Settings, listener: socket.socket, principal: Principal, first: list[str]) -> int:
     from serving.api import create_app
 
     async with opened(settings) as runtime:
         if first:
-            await _take_in(runtime, first)
+            await _take_in(runtime, principal, first)
         config = uvicorn.Config(
             create_app(runtime),
             http="httptools",
@@ -121,11 +122,11 @@ async def _serve(settings: Settings, listener: socket.socket, first: list[str]) 
     return DONE
 
 
-async def _take_in(runtime: Runtime, paths: list[str]) -> None:
+async def _take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> None:
     """Takes first knowledge in; what fails is named and does not keep the server from starting."""
     from serving.commands.ingest import take_in
 
-    report = await take_in(runtime, paths)
+    report = await take_in(runtime, principal, paths)
     for failure in report.failed:
         say(f"could not take in {failure.path}: {failure.reason}")
 

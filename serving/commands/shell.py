@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.logs import log_to
+from serving.principal import LOCAL, Principal, checked_name
 from serving.settings import DataFolderUnusable, Loaded, Settings, SettingsError, load, open_data_dir
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ class Shell:
     """Settings given as flags, by name."""
     json: bool = False
     """One JSON object on stdout, and nothing else there."""
+    tenant: str = ""
+    """The tenant that `--tenant` named, "" for none."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who works on the data folder: the user `local` of the tenant, who may do everything there.
+
+        Raises:
+            CommandFailed: the name can be no tenant's.
+        """
+        try:
+            return replace(LOCAL, tenant=checked_name(self.tenant, "tenant")) if self.tenant else LOCAL
+        except ValueError as error:
+            raise CommandFailed(str(error)) from error
 
     def settings(self) -> Loaded:
         """Reads the settings, makes the data folder, opens the log there and prints what looked wrong.

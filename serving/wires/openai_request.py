@@ -11,7 +11,8 @@ from agents.context import Sampling
 from agents.types import Message
 from memory.types import TRUST_NONE, TRUST_USER, Label
 from serving.errors import ApiError
-from serving.turns import Principal, TurnRequest
+from serving.principal import Principal
+from serving.turns import TurnRequest
 from tools.types import JsonObject, ToolCall, ToolSpec
 
 MAX_CHARACTERS = 1_000_000

@@ -20,10 +20,11 @@ from memory.sqlite import Database
 from memory.store import MemoryUnavailable
 from memory.types import Label
 from serving.api import create_app
+from serving.principal import Principal
 from serving.records import UnknownThread
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
-from serving.turns import Principal, ThreadBusy, TurnRequest, Turns
+from serving.turns import ThreadBusy, TurnRequest, Turns
 from tools.types import JsonObject, JsonValue, ToolCall, ToolSpec
 
 ASGIMessage = MutableMapping[str, object]

@@ -16,10 +16,11 @@ from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Draft, Message
 from graphs.events import Event, RunFailed, RunFinished, RunStarted, Token
 from memory.types import TRUST_USER, Label
+from serving.principal import Principal
 from serving.records import Run, StoredMessage, UnknownThread
 from serving.runtime import Runtime, load_engine, open_runtime
 from serving.settings import Settings
-from serving.turns import Principal, ThreadBusy, TurnRequest, Turns
+from serving.turns import ThreadBusy, TurnRequest, Turns
 
 WHO = Principal()
 
