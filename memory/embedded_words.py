@@ -48,8 +48,10 @@ class Words:
             if key in self._ranks:
                 self._ranks.move_to_end(key)
                 return self._ranks[key]
-        terms = self._telling(db, text)
-        found = _match(db, scope, view, terms, limit) if terms else {}
+        (size,) = db.execute("SELECT ifnull(max(n), 0) FROM memory_records").fetchone()
+        terms = self._telling(db, text, size)
+        match = _words(terms) if 2 * view.live > size else _expression(scope, terms)
+        found = _match(db, match, view, limit) if terms else {}
         with self._lock:
             self._ranks[key] = found
             if len(self._ranks) > _KEPT_RANKS:
@@ -78,13 +80,12 @@ class Words:
             self._visible[key] = _Count(count, view.live, view.revision)
         return min(count, view.live)
 
-    def _telling(self, db: sqlite3.Connection, text: str) -> list[str]:
+    def _telling(self, db: sqlite3.Connection, text: str, size: int) -> list[str]:
         """The query's terms, rarest first, without those that nothing holds and the commonest ones.
 
         Never all: the rarest term stays, however common it is.
         """
         asked = list(dict.fromkeys(index_terms(text)))[:_ASKED]
-        (size,) = db.execute("SELECT ifnull(max(n), 0) FROM memory_records").fetchone()
         counts = sorted((count, term) for term in asked if (count := self._rows(db, term, size)))
         terms: list[str] = []
         postings = 0
@@ -111,18 +112,23 @@ class Words:
 
 def _expression(scope: ScopeRow, terms: Sequence[str]) -> str:
     """The match: the scope as one word of digits in a column of its own (a name would match in parts)."""
+    return f"scope : {scope.n} AND {_words(terms)}"
+
+
+def _words(terms: Sequence[str]) -> str:
+    """The match in all scopes: a third cheaper, for a scope that holds most of what there is."""
     words = " OR ".join(f'"{term}"' for term in terms)
-    return f"scope : {scope.n} AND body : ({words})"
+    return f"body : ({words})" if any(map(str.isdigit, terms)) else words
 
 
-def _match(db: sqlite3.Connection, scope: ScopeRow, view: View, terms: Sequence[str], limit: int) -> dict[int, float]:
+def _match(db: sqlite3.Connection, match: str, view: View, limit: int) -> dict[int, float]:
     """The best live rows; asks again for more when rows that are not visible have taken their places."""
     ask = limit + limit // 4
     while True:
         rows = db.execute(
             "SELECT rowid, bm25(memory_words, 0, 1) AS fit FROM memory_words WHERE memory_words MATCH ?"
             " ORDER BY fit LIMIT ?",
-            (_expression(scope, terms), ask),
+            (match, ask),
         ).fetchall()
         live = {row: -fit for row, fit in rows if view.holds(row)}
         if len(live) >= limit or len(rows) < ask:
