@@ -20,16 +20,22 @@ from serving.errors import handle_errors
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from serving.wires.describe import Problem
+from serving.wires.feedback import NewFeedback, feedback_routes
 from serving.wires.health import health_routes
 from serving.wires.openai_chat import openai_routes
 from serving.wires.openai_request import ChatRequest
+from serving.wires.runs import RunRequest, run_routes
 from serving.wires.search import SearchRequest, search_routes
+from serving.wires.threads import NewThread, ThreadChange, thread_routes
 
 DESCRIPTION = """Chat over your own documents: streamed, cited answers, with or without a language model.
 
 Any OpenAI client works with `base_url` set to `/v1` of this address, the model `parley` and any key."""
 
-BODIES: tuple[type[BaseModel], ...] = (ChatRequest, SearchRequest, Problem)
+WIRES = (openai_routes, thread_routes, run_routes, feedback_routes, search_routes, health_routes)
+BODIES: tuple[type[BaseModel], ...] = (
+    ChatRequest, NewThread, ThreadChange, RunRequest, NewFeedback, SearchRequest, Problem,
+)  # fmt: skip
 """Models that routes name by reference, since they read their bodies themselves."""
 
 
@@ -67,8 +73,8 @@ def _empty(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
 
 
 def _add_wires(app: FastAPI, runtime: Runtime) -> None:
-    for router in (openai_routes(runtime), search_routes(runtime), health_routes(runtime)):
-        app.include_router(router)
+    for routes in WIRES:
+        app.include_router(routes(runtime))
 
     def describe() -> dict[str, object]:
         if not app.openapi_schema:
@@ -93,5 +99,10 @@ def _description(app: FastAPI) -> dict[str, object]:
     _, bodies = models_json_schema(
         [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
     )
-    description["components"]["schemas"] |= bodies["$defs"]
+    shapes = description["components"]["schemas"]
+    shapes |= bodies["$defs"]
+    for operation in (operation for methods in description["paths"].values() for operation in methods.values()):
+        operation["responses"].pop("422", None)  # FastAPI's own; here a wrong parameter is a 400 like a wrong body
+    for unused in ("HTTPValidationError", "ValidationError"):
+        shapes.pop(unused, None)
     return description

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,14 +17,34 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from knowledge.graph import GraphUnavailable
 from memory.sqlite_errors import DatabaseUnavailable
 from memory.store import MemoryUnavailable
+from serving.feedback import UnknownRun
+from serving.idempotency import KeyReused
 from serving.ids import uuid7
-from serving.records import UnknownThread
-from serving.turns import ThreadBusy
+from serving.paging import WrongCursor
+from serving.records import EventsGone, ServerStopping, ThreadBusy, UnknownThread
 from tools.types import JsonObject
 
 log = logging.getLogger(__name__)
 
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+CODES = {
+    400: "invalid_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    410: "gone",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    421: "wrong_host",
+    429: "rate_limited",
+    431: "headers_too_large",
+    500: "bug",
+    502: "model_failed",
+    503: "unavailable",
+}
+"""The kind of a problem whose error has no code of its own, by status."""
 RUN_KEY = "parley.run"
 """Where a wire leaves the id of its run in the ASGI scope, so that a crash can be found in the log."""
 
@@ -30,9 +52,20 @@ RUN_KEY = "parley.run"
 class ApiError(Exception):
     """An answer that is an error; the text is for the person who sent the request."""
 
-    def __init__(self, status: int, text: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        run: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`param`: the field that is wrong; `code`: stable, for programs; `run`: the run that is in the way."""
         super().__init__(text)
-        self.status, self.param, self.code = status, param, code
+        self.status, self.param, self.code, self.run = status, param, code, run
+        self.headers = dict(headers or {})
         self.close = False
         """The request was not read to its end: the connection cannot be used again."""
 
@@ -43,26 +76,39 @@ def openai_error(status: int, text: str, param: str | None = None, code: str | N
     return orjson.dumps({"error": {"message": text, "type": kind, "param": param, "code": code}})
 
 
-def error_event(text: str) -> bytes:
-    """An error inside an event stream that has begun: what came before it is incomplete."""
-    return b"data: " + openai_error(500, text) + b"\n\n"
-
-
-def error_response(path: str, error: ApiError) -> Response:
-    """The error as a response in the shape of its path."""
-    headers = {"Connection": "close"} if error.close else None
-    if path.startswith("/v1"):
-        body = openai_error(error.status, str(error), error.param, error.code)
-        return Response(body, error.status, headers, "application/json")
-    problem: JsonObject = {
-        "type": "about:blank",
+def problem(error: ApiError) -> bytes:
+    """The body of an error in the shape of RFC 9457."""
+    code = error.code or CODES.get(error.status, "error")
+    told: JsonObject = {
+        "type": f"/problems/{code.replace('_', '-')}",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
         "detail": str(error),
     }
     if error.param:
-        problem["param"] = error.param
-    return Response(orjson.dumps(problem), error.status, headers, "application/problem+json")
+        told["param"] = error.param
+    if error.run:
+        told["run_id"] = error.run
+    return orjson.dumps(told)
+
+
+def error_event(text: str) -> bytes:
+    """An error inside OpenAI's event stream that has begun: what came before it is incomplete."""
+    return b"data: " + openai_error(500, text) + b"\n\n"
+
+
+def problem_event(text: str) -> bytes:
+    """The same inside an event stream of ours."""
+    return b"event: error\ndata: " + problem(ApiError(500, text)) + b"\n\n"
+
+
+def error_response(path: str, error: ApiError) -> Response:
+    """The error as a response in the shape of its path."""
+    headers = error.headers | ({"Connection": "close"} if error.close else {})
+    if path.startswith("/v1"):
+        body = openai_error(error.status, str(error), error.param, error.code)
+        return Response(body, error.status, headers, "application/json")
+    return Response(problem(error), error.status, headers, "application/problem+json")
 
 
 def translate(error: Exception) -> ApiError:
@@ -71,11 +117,21 @@ def translate(error: Exception) -> ApiError:
         case ApiError():
             return error
         case HTTPException():
-            return ApiError(error.status_code, error.detail)
-        case UnknownThread():
+            return ApiError(error.status_code, error.detail, headers=error.headers)
+        case RequestValidationError():
+            first = error.errors()[0]
+            name = str(first["loc"][-1])
+            return ApiError(400, f"{name}: {first['msg']}", param=name)
+        case WrongCursor():
+            return ApiError(400, str(error), param="cursor")
+        case UnknownThread() | UnknownRun():
             return ApiError(404, str(error))
         case ThreadBusy():
-            return ApiError(409, str(error), code="thread_busy")
+            return ApiError(409, str(error), code="thread_busy", run=error.run)
+        case KeyReused():
+            return ApiError(409, str(error), code="idempotency_key_reused")
+        case EventsGone():
+            return ApiError(410, str(error), code="events_gone")
         case _:
             return ApiError(503, str(error))
 
@@ -83,8 +139,14 @@ def translate(error: Exception) -> ApiError:
 EXPECTED = (
     ApiError,
     HTTPException,
+    RequestValidationError,
+    WrongCursor,
     UnknownThread,
+    UnknownRun,
     ThreadBusy,
+    KeyReused,
+    EventsGone,
+    ServerStopping,
     DatabaseUnavailable,
     MemoryUnavailable,
     GraphUnavailable,
@@ -120,7 +182,8 @@ class CrashGuard:
             if started is None:
                 await error_response(scope["path"], ApiError(500, text))(scope, receive, send)
             elif (b"content-type", b"text/event-stream; charset=utf-8") in started["headers"]:
-                await send({"type": "http.response.body", "body": error_event(text), "more_body": False})
+                body = error_event(text) if scope["path"].startswith("/v1") else problem_event(text)
+                await send({"type": "http.response.body", "body": body, "more_body": False})
             else:
                 raise
 

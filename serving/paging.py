@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -15,6 +16,8 @@ U = TypeVar("U")
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 LAST = "￿"
 """Sorts after every id: where a list that begins with the newest starts."""
+NUMBER = re.compile(r"[0-9]{1,18}")
+NOT_OURS = "cursor: this is no next_cursor of this list; leave it out to begin at the start"
 
 
 class WrongCursor(Exception):
@@ -53,5 +56,17 @@ def key_of(list: str, cursor: str) -> str:
         text = ""
     name, _, key = text.partition(":")
     if name != list or not key:
-        raise WrongCursor("cursor: not a next_cursor of this list; leave it out to begin at the start")
+        raise WrongCursor(NOT_OURS)
     return key
+
+
+def number_of(list: str, cursor: str) -> int:
+    """The number that `cursor` was made from, in a list that is ordered by one.
+
+    Raises:
+        WrongCursor: it is none of this list.
+    """
+    key = key_of(list, cursor)
+    if not NUMBER.fullmatch(key):
+        raise WrongCursor(NOT_OURS)
+    return int(key)

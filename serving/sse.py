@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
-STREAM_START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
-    ],
-}
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
+]
+KEEP_ALIVE_SECONDS = 15.0
+COMMENT = b": still here\n"
+"""One line, without the blank one that ends an event: some readers take that for an event without data."""
 
 
 class Attended(Response):
@@ -40,26 +39,61 @@ class Attended(Response):
 class EventStream(Response):
     """Server-sent events, each sent as it comes; a reader who is slow makes the source wait.
 
-    The response starts with the first chunk, so that a failure before it is still an error with a status.
+    The response starts with the first chunk, so that a failure before it is still an error with a status. From then
+    on a comment goes out whenever nothing else has for `keep_alive` seconds, lest a proxy take silence for an end.
     """
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str] | None = None,
+        keep_alive: float = KEEP_ALIVE_SECONDS,
+    ) -> None:
         self.background = None
         self._chunks = chunks
+        self._headers = [*STREAM_HEADERS, *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items())]
+        self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends until the source ends or the client goes away, which closes the source."""
         await attended(receive, self._pour(send))
 
     async def _pour(self, send: Send) -> None:
-        started = False
-        async with aclosing(self._chunks) as chunks:
-            async for chunk in chunks:
-                if not started:
-                    await send(STREAM_START)
-                    started = True
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        keeper: asyncio.Task[None] | None = None
+        spoken = _Spoken()
+        try:
+            async with aclosing(self._chunks) as chunks:
+                async for chunk in chunks:
+                    if keeper is None:
+                        await self._start(send)
+                        keeper = asyncio.create_task(self._keep(send, spoken))
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    spoken.at = spoken.now()
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.wait((keeper,))
+        if keeper is None:
+            await self._start(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+
+    async def _keep(self, send: Send, spoken: _Spoken) -> None:
+        while True:
+            await asyncio.sleep(spoken.at + self._keep_alive - spoken.now())
+            if spoken.now() - spoken.at >= self._keep_alive:
+                await send({"type": "http.response.body", "body": COMMENT, "more_body": True})
+                spoken.at = spoken.now()
+
+
+class _Spoken:
+    """When a stream last sent something, by the loop's clock."""
+
+    def __init__(self) -> None:
+        self.now = asyncio.get_running_loop().time
+        self.at = self.now()
 
 
 async def attended(receive: Receive, work: Coroutine[None, None, T]) -> T | None:

@@ -24,12 +24,14 @@ BRANCHES = frozenset({"str", "int", "float", "bool", "none", "dict"})
 """Parts of an error's location that name a branch of a union, not a field; models' names are no `FIELD`."""
 
 
-async def read_json(request: Request, model: type[M], limit: int) -> M:
-    """The body as `model`.
+async def read_json(request: Request, model: type[M], limit: int, *, empty: bool = False) -> M:
+    """The body as `model`; with `empty` no body at all is an empty object.
 
     Raises:
         ApiError: 413 too large, 415 not declared as JSON, 400 not UTF-8, not JSON or not what the model wants.
     """
+    if empty and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return model()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise ApiError(415, "the body must be sent as JSON: add the header Content-Type: application/json")
@@ -84,8 +86,8 @@ def _field(error: ErrorDetails) -> str:
     return name
 
 
-def json_body(model: type[BaseModel], examples: JsonObject) -> JsonObject:
+def json_body(model: type[BaseModel], examples: JsonObject, *, required: bool = True) -> JsonObject:
     """The `requestBody` of OpenAPI for a route that uses `read_json`; create_app adds the model's schema."""
     named: JsonObject = {name: {"value": value} for name, value in examples.items()}
     content: JsonObject = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "examples": named}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}
