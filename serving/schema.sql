@@ -69,7 +69,9 @@ CREATE TABLE IF NOT EXISTS jobitems (
 )
  WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS jobitems_open ON jobitems (content, document) WHERE status <> 'done';
+CREATE INDEX IF NOT EXISTS jobitems_by_document ON jobitems (document);
+
+CREATE INDEX IF NOT EXISTS jobitems_open ON jobitems (content) WHERE status <> 'done';
 
 CREATE TABLE IF NOT EXISTS jobs (
   id VARCHAR NOT NULL,
@@ -130,6 +132,8 @@ CREATE TABLE IF NOT EXISTS runs (
   caller_user VARCHAR NOT NULL,
   metadata VARCHAR NOT NULL,
   error VARCHAR NOT NULL,
+  answer INTEGER NOT NULL,
+  cancelling INTEGER NOT NULL,
   PRIMARY KEY (id)
 );
 
@@ -138,6 +142,8 @@ CREATE INDEX IF NOT EXISTS runs_by_owner ON runs (tenant, user, started_at);
 CREATE INDEX IF NOT EXISTS runs_by_thread ON runs (thread, started_at);
 
 CREATE UNIQUE INDEX IF NOT EXISTS runs_one_active_per_thread ON runs (thread) WHERE thread <> '' AND status IN ('queued', 'running', 'waiting');
+
+CREATE INDEX IF NOT EXISTS runs_to_cancel ON runs (process) WHERE cancelling AND finished_at IS NULL;
 
 CREATE INDEX IF NOT EXISTS runs_unfinished ON runs (status) WHERE finished_at IS NULL;
 

@@ -58,6 +58,7 @@ class Runs(SQLModel, table=True):
         Index("runs_by_owner", "tenant", "user", "started_at"),
         Index("runs_by_thread", "thread", "started_at"),
         Index("runs_unfinished", "status", sqlite_where=text("finished_at IS NULL")),
+        Index("runs_to_cancel", "process", sqlite_where=text("cancelling AND finished_at IS NULL")),
         Index(
             "runs_one_active_per_thread",
             "thread",
@@ -77,7 +78,7 @@ class Runs(SQLModel, table=True):
     background: int
     """1: it goes on when its client leaves, and is taken up again when its process dies."""
     process: str
-    """The process that runs it: host, number and start; "" while it is queued."""
+    """The process that runs it (serving/processes.py); "" while none does."""
     started_at: str
     finished_at: str | None
     model: str
@@ -97,6 +98,10 @@ class Runs(SQLModel, table=True):
     """JSON object: OpenAI's `metadata`."""
     error: str
     """What went wrong, in words a person understands; "" when nothing did."""
+    answer: int
+    """Number of the message that answers it; 0 when there is none."""
+    cancelling: int
+    """1: somebody asked for its end in another process than the one that runs it."""
 
 
 class Events(SQLModel, table=True):
@@ -221,7 +226,8 @@ class JobItems(SQLModel, table=True):
     """One part of a job, for example an uploaded file."""
 
     __table_args__ = (
-        Index("jobitems_open", "content", "document", sqlite_where=text("status <> 'done'")),
+        Index("jobitems_by_document", "document"),
+        Index("jobitems_open", "content", sqlite_where=text("status <> 'done'")),
         {"sqlite_with_rowid": False},
     )
 
