@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
+from memory.sqlite_upgrade import Upgrade, copies, refuse, upgrade_file, version_of, wait_for_upgrade
 from memory.sqlite_writer import Job, Work, Writer
 
 T = TypeVar("T")
 
-VERSION = 1
-"""PRAGMA user_version of the files that this code reads and writes."""
+VERSION = 2
+"""PRAGMA user_version of the files that this code reads and writes: the number of the newest revision in
+serving/migrations."""
 READERS = 4
 PATIENCE = 10.0
 """Seconds that anything waits for another process's lock."""
@@ -54,19 +56,24 @@ class Database:
         self._identity = _identity(path)
         self._threads = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._near: sqlite3.Connection | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._closed = False
         self._writer = Writer(path, _connect(path, patience), self._check_file, patience=patience)
 
     @classmethod
-    async def open(cls, path: Path, schemas: Sequence[str], *, patience: float = PATIENCE) -> Database:
+    async def open(
+        cls, path: Path, schemas: Sequence[str], *, patience: float = PATIENCE, upgrade: Upgrade = refuse
+    ) -> Database:
         """Opens the file, made on first use with mode 600 (a folder made for it: 700), and applies the DDL
-        scripts, which must be repeatable (IF NOT EXISTS). `patience`: seconds to wait for another's lock.
+        scripts, which must be repeatable (IF NOT EXISTS). An older file is upgraded first, see `upgrade_file`.
+        `patience`: seconds to wait for another's lock.
 
         Raises:
-            DatabaseUnavailable: folder not writable, disk full, file damaged or made by a newer version.
+            DatabaseUnavailable: folder not writable, disk full, file damaged or made by a newer version, or older
+                and not to be upgraded now.
         """
-        return await asyncio.to_thread(_open, path, schemas, patience)
+        return await asyncio.to_thread(_open, path, schemas, patience, upgrade)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `fn` in one read transaction: a snapshot, taken by its first statement.
@@ -77,6 +84,26 @@ class Database:
         if self._closed:
             raise DatabaseUnavailable(f"the database {self.path} has been closed")
         return await asyncio.wrap_future(self._readers.submit(self._read, fn))
+
+    async def look(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `fn`, which should be one look-up by index, at once in the event loop's own thread.
+
+        For what every request reads: it takes some microseconds, a hop to a reader's thread some hundred. It never
+        waits: what cannot be read at once, as while another process recovers the file, is left to `read`.
+
+        Raises:
+            DatabaseUnavailable: as `read`.
+        """
+        try:
+            if self._closed:
+                return await self.read(fn)
+            if self._near is None:
+                self._near = _connect(self.path, 0)
+                self._near.execute("PRAGMA query_only = ON")
+                self._opened.append(self._near)
+            return fn(self._near)
+        except sqlite3.Error:
+            return await self.read(fn)
 
     async def write(self, fn: Callable[[sqlite3.Connection], T], *, bulk: bool = False) -> T:
         """Runs `fn` in a write transaction and returns its result after the commit.
@@ -221,7 +248,7 @@ def _connect(path: Path, patience: float) -> sqlite3.Connection:
     return connection
 
 
-def _open(path: Path, schemas: Sequence[str], patience: float) -> Database:
+def _open(path: Path, schemas: Sequence[str], patience: float, upgrade: Upgrade) -> Database:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -234,26 +261,34 @@ def _open(path: Path, schemas: Sequence[str], patience: float) -> Database:
     while True:
         try:
             with closing(_connect(path, patience)) as connection:
-                _migrate(connection, path, schemas)
-            return Database(path, patience)
+                if not _is_older(connection, path):
+                    _apply(connection, schemas)
+                    return Database(path, patience)
+            upgrade_file(path, VERSION, upgrade, patience)  # which needs the file closed
         except sqlite3.Error as error:  # turning to WAL does not wait for others that do the same
             told = explain(error, path)
             if told is error:
                 raise
-            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or (time.monotonic() > until and not wait_for_upgrade(path)):
                 raise told from error
         threading.Event().wait(0.01)
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, schemas: Sequence[str]) -> None:
-    """Brings the file to VERSION; today that is only the schemas' own repeatable DDL."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def _is_older(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file must be upgraded first. While the connection is open nobody else can do that."""
+    version = version_of(connection)
     if version > VERSION:
+        before = [copy.name for copy in copies(path)]
         raise DatabaseUnavailable(
-            f"the database {path} was written by a newer Parley (format {version}, this one knows {VERSION}); "
-            "install that version or choose another data folder"
+            f"the database {path} was written by a newer Parley (version {version} of the file, this one knows"
+            f" {VERSION}); install that Parley again or choose another data folder"
+            + (f"; copies from before its upgrades lie beside it: {', '.join(before)}" if before else "")
         )
+    return 0 < version < VERSION
+
+
+def _apply(connection: sqlite3.Connection, schemas: Sequence[str]) -> None:
     connection.execute("PRAGMA page_size = 8192")  # of a new file: three passages to a page, a fifth less disk
     connection.execute("PRAGMA journal_mode = WAL")
-    mark = f"PRAGMA user_version = {VERSION}" if version != VERSION else ""
+    mark = f"PRAGMA user_version = {VERSION}" if version_of(connection) != VERSION else ""
     connection.executescript("\n;\n".join(["BEGIN IMMEDIATE", *schemas, mark, "COMMIT"]))

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from memory.sqlite import VERSION
+from memory.sqlite_upgrade import copies
 from serving.commands.settings import show_table
 from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, opened, write_json
 from serving.settings import Loaded, Settings
@@ -79,11 +81,18 @@ async def _parts(settings: Settings) -> list[Check]:
                 "model": settings.model_url,
             }
             checks = [Check(name, trouble or "", details.get(name, "")) for name, trouble in ready.items()]
+            checks.append(await asyncio.to_thread(_schema, runtime.database.path))
     except CommandFailed as error:
         return [Check("parts", str(error), "")]
     if not settings.model_url:
         checks.append(Check("model", "", "none is set, so answers quote the documents (docs/models.md)"))
     return checks
+
+
+def _schema(path: Path) -> Check:
+    """Opening has upgraded an older file; a newer one, or one that cannot be upgraded, is the trouble of "parts"."""
+    made = "".join(f"; copy from before an upgrade: {copy}" for copy in copies(path))
+    return Check("schema", "", f"version {VERSION}, the present one{made}")
 
 
 def _packages() -> list[Check]:

@@ -1,0 +1,1 @@
+"""How the one SQLite file of an earlier Parley becomes one of this: Alembic's revisions."""
