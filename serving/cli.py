@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 documents = typer.Typer(name="documents", help="List, show and remove documents.", no_args_is_help=True)
 app.add_typer(documents)
+threads = typer.Typer(name="threads", help="List, show, export and delete conversations.", no_args_is_help=True)
+app.add_typer(threads)
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class _Given:
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+ThreadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the conversation.")]
 DocumentName = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id or its path.")]
 
 
@@ -99,7 +102,7 @@ def ask(
 @app.command()
 def chat(
     ctx: typer.Context,
-    thread: Annotated[str, typer.Option(metavar="ID", help="Go on with this conversation (see /threads).")] = "",
+    thread: Annotated[str, typer.Option(metavar="ID", help="Go on with this conversation.")] = "",
 ) -> None:
     """Talk with your documents."""
     from serving.commands.chat import chat as verb
@@ -146,6 +149,51 @@ def documents_remove(
     from serving.commands.documents import remove_documents
 
     _finish(ctx, json, lambda shell: remove_documents(shell, names))
+
+
+@threads.command("list")
+def threads_list(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Option("--search", metavar="WORDS", help="Only those that say all of these.")] = "",
+    json: Json = False,
+) -> None:
+    """List conversations, last changed first."""
+    from serving.commands.threads import list_threads
+
+    _finish(ctx, json, lambda shell: list_threads(shell, query))
+
+
+@threads.command("show")
+def threads_show(ctx: typer.Context, thread: ThreadId, json: Json = False) -> None:
+    """Show a conversation with its sources."""
+    from serving.commands.threads import export_thread
+
+    _finish(ctx, json, lambda shell: export_thread(shell, thread, "markdown"))
+
+
+@threads.command("export")
+def threads_export(
+    ctx: typer.Context,
+    thread: ThreadId,
+    format: Annotated[Literal["json", "markdown"], typer.Option(help="What to write to stdout.")] = "json",
+    json: Json = False,
+) -> None:
+    """Write a conversation to stdout: JSON for programs, Markdown for people."""
+    from serving.commands.threads import export_thread
+
+    _finish(ctx, json, lambda shell: export_thread(shell, thread, format))
+
+
+@threads.command("delete")
+def threads_delete(
+    ctx: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the conversations.")],
+    json: Json = False,
+) -> None:
+    """Delete conversations, with all that came from them."""
+    from serving.commands.threads import delete_threads
+
+    _finish(ctx, json, lambda shell: delete_threads(shell, ids))
 
 
 @app.command()

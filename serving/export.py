@@ -10,7 +10,7 @@ import orjson
 from agents.types import Citation
 from serving.conversations import Conversations
 from serving.feedback import FeedbackStore
-from serving.paging import MAX_LIMIT
+from serving.paging import MAX_LIMIT, walk
 from serving.principal import Principal
 from serving.records import StoredMessage, Thread
 from serving.shapes import feedback_json, message_json, thread_json
@@ -32,16 +32,9 @@ class Export:
         """The file in UTF-8, in pieces."""
         return self._json(who, thread) if format == "json" else self._markdown(who, thread)
 
-    async def messages(self, who: Principal, thread: Thread) -> AsyncGenerator[StoredMessage, None]:
+    def messages(self, who: Principal, thread: Thread) -> AsyncGenerator[StoredMessage, None]:
         """All messages, oldest first."""
-        cursor: str | None = None
-        while True:
-            page = await self._conversations.messages(who, thread.id, cursor, MAX_LIMIT)
-            for message in page.items:
-                yield message
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return walk(lambda cursor: self._conversations.messages(who, thread.id, cursor, MAX_LIMIT))
 
     async def _json(self, who: Principal, thread: Thread) -> AsyncGenerator[bytes, None]:
         yield orjson.dumps(thread_json(thread))[:-1] + b',"messages":['

@@ -6,12 +6,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 LAST = "￿"
@@ -37,6 +36,18 @@ def page(list: str, rows: Sequence[T], limit: int, key: Callable[[T], str]) -> P
     """The page of `rows`, which were asked for with a limit one above `limit` to see whether there are more."""
     items = tuple(rows[:limit])
     return Page(items, cursor(list, key(items[-1])) if len(rows) > limit else None)
+
+
+async def walk(read: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncGenerator[T, None]:
+    """All items of a list, page by page; `read` gives the page of a cursor."""
+    after: str | None = None
+    while True:
+        read_now = await read(after)
+        for item in read_now.items:
+            yield item
+        after = read_now.next_cursor
+        if after is None:
+            return
 
 
 def cursor(list: str, key: str) -> str:

@@ -15,8 +15,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from agents.types import Draft
 from serving.commands.ask import Asked, show_sources, turn, user_message
 from serving.commands.shell import DONE, CommandFailed, Shell, console, opened, say
+from serving.commands.threads import everything, recent
+from serving.conversations import Conversations
 from serving.principal import Principal
-from serving.records import Thread
+from serving.records import Thread, UnknownThread
 from serving.settings import Settings
 from serving.turns import TurnRequest
 
@@ -34,8 +36,8 @@ HELP = """\
 /help       show this
 /quit       end (or Ctrl-D); Ctrl-C stops an answer"""
 
-TITLE = 80
-"""Characters of the first question that name a conversation."""
+LISTED = 100
+"""Conversations that /threads shows."""
 
 
 def chat(shell: Shell, thread: str) -> int:
@@ -58,6 +60,10 @@ class _Chat:
     thread: Thread | None = None
     listed: list[Thread] = field(default_factory=list[Thread])
     last: Draft | None = None
+
+    @property
+    def _conversations(self) -> Conversations:
+        return Conversations(self.runtime.database)
 
     def talk(self, settings: Settings, thread: str) -> None:
         """Reads and answers line after line."""
@@ -95,10 +101,7 @@ class _Chat:
 
     def _answer(self, question: str) -> None:
         if self.thread is None:
-            title = question[:TITLE]
-            self.thread = self.portal.call(
-                self.runtime.repository.create_thread, self.principal.tenant, self.principal.user, title
-            )
+            self.thread = self.portal.call(self._conversations.create, self.principal)
         request = TurnRequest(self.principal, (user_message(question, self.principal),), thread=self.thread.id)
         asked = self._stoppable(lambda: turn(self.runtime, request, _write))
         _write("\n")
@@ -129,17 +132,17 @@ class _Chat:
             return None
 
     def _found(self, id: str) -> Thread:
-        thread = self.portal.call(self.runtime.repository.thread, self.principal.tenant, self.principal.user, id)
-        if thread is None:
-            raise CommandFailed(f"there is no conversation {id}; /threads in `parley chat` lists them")
-        return thread
+        try:
+            return self.portal.call(self._conversations.get, self.principal, id)
+        except UnknownThread as error:
+            raise CommandFailed(f"{error}; `parley threads list` shows all") from error
 
     def _open(self, thread: Thread) -> None:
         self.thread, self.last = thread, None
         self.out.print(f"Going on with: {thread.title}", style="dim", markup=False)
 
     def _list(self) -> None:
-        self.listed = self.portal.call(self.runtime.repository.threads, self.principal.tenant, self.principal.user)
+        self.listed = self.portal.call(recent, self._conversations, self.principal)[:LISTED]
         for number, thread in enumerate(self.listed, start=1):
             self.out.print(f"{number:>3}  {thread.updated_at[:16]}  {thread.id}  {thread.title}", markup=False)
         if not self.listed:
@@ -155,8 +158,7 @@ class _Chat:
         if self.thread is None:
             say("this conversation is empty")
             return
-        owner = (self.principal.tenant, self.principal.user)
-        for message in self.portal.call(self.runtime.repository.messages, *owner, self.thread.id):
+        for message in self.portal.call(everything, self._conversations, self.principal, self.thread.id):
             self.out.print(f"{message.role}:", style="bold")
             self.out.print(message.content, markup=False)
 

@@ -99,7 +99,6 @@ class RunRequest(_Wire):
             tuple(_message(message, who.tenant) for message in self.messages),
             thread=thread,
             run=uuid7(),
-            background=self.background,
             metadata=self.metadata,
             claim=None if claim is None else (lambda connection, run: keep(connection, claim, run)),
         )
