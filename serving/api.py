@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -15,11 +15,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Lifespan
 
-from serving.docs_page import docs_page
+from serving.auth import Access
+from serving.docs_page import POLICY, docs_page
 from serving.errors import handle_errors
+from serving.guards import Guard
+from serving.keys import Keys
+from serving.limits import RateLimits
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from serving.wires.describe import Problem
+from serving.wires.describe_access import SCHEMES, refusals, security
 from serving.wires.feedback import NewFeedback, feedback_routes
 from serving.wires.health import health_routes
 from serving.wires.openai_chat import openai_routes
@@ -37,28 +42,32 @@ BODIES: tuple[type[BaseModel], ...] = (
     ChatRequest, NewThread, ThreadChange, RunRequest, NewFeedback, SearchRequest, Problem,
 )  # fmt: skip
 """Models that routes name by reference, since they read their bodies themselves."""
+PAGE = {"Content-Security-Policy": POLICY}
 
 
 def create_app(runtime: Runtime) -> FastAPI:
     """The application over open parts; whoever opened them closes them."""
-    app = _empty()
+    keys = Keys(runtime.database)
+    app = _empty(runtime.settings, lambda: keys)
     _add_wires(app, runtime)
     return app
 
 
 def create_standalone(settings: Settings) -> FastAPI:
     """The application that opens its own parts when the server starts, and closes them when it ends."""
+    keys: list[Keys] = []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_runtime(settings) as runtime:
+            keys.append(Keys(runtime.database))
             _add_wires(app, runtime)
             yield
 
-    return _empty(lifespan)
+    return _empty(settings, lambda: keys[0], lifespan)
 
 
-def _empty(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def _empty(settings: Settings, keys: Callable[[], Keys], lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app = FastAPI(
         title="Parley",
         version=version("parley"),
@@ -68,7 +77,10 @@ def _empty(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    limits = RateLimits(settings.rate_per_minute) if settings.rate_per_minute else None
+    app.add_middleware(Access, keys=keys, limits=limits)
     handle_errors(app)
+    app.add_middleware(Guard, settings=settings)  # the outermost is added last
     return app
 
 
@@ -82,7 +94,7 @@ def _add_wires(app: FastAPI, runtime: Runtime) -> None:
         return app.openapi_schema
 
     async def docs(_: Request) -> Response:
-        return HTMLResponse(docs_page(orjson.loads(orjson.dumps(app.openapi()))))
+        return HTMLResponse(docs_page(orjson.loads(orjson.dumps(app.openapi()))), headers=PAGE)
 
     async def root(_: Request) -> Response:
         return RedirectResponse("/docs")
@@ -101,8 +113,12 @@ def _description(app: FastAPI) -> dict[str, object]:
     )
     shapes = description["components"]["schemas"]
     shapes |= bodies["$defs"]
-    for operation in (operation for methods in description["paths"].values() for operation in methods.values()):
-        operation["responses"].pop("422", None)  # FastAPI's own; here a wrong parameter is a 400 like a wrong body
+    description["components"]["securitySchemes"] = SCHEMES
+    for path, methods in description["paths"].items():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)  # FastAPI's own; here a wrong parameter is a 400 like a wrong body
+            operation["responses"] |= refusals(path)
+            operation["security"] = security(path)
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
     return description

@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 documents = typer.Typer(name="documents", help="List, show and remove documents.", no_args_is_help=True)
 app.add_typer(documents)
+keys = typer.Typer(name="keys", help="Make, list and revoke the access keys of the HTTP API.", no_args_is_help=True)
+app.add_typer(keys)
 threads = typer.Typer(name="threads", help="List, show, export and delete conversations.", no_args_is_help=True)
 app.add_typer(threads)
 
@@ -196,6 +198,40 @@ def threads_delete(
     _finish(ctx, json, lambda shell: delete_threads(shell, ids))
 
 
+@keys.command("create")
+def keys_create(
+    ctx: typer.Context,
+    user: Annotated[str, typer.Option(metavar="U", help="Who the key speaks for.")],
+    role: Annotated[str, typer.Option(metavar="user|admin", help="What they may do: docs/access.md.")] = "user",
+    expires: Annotated[str, typer.Option(metavar="30d|DAY", help="When the key ends; none: never.")] = "",
+    json: Json = False,
+) -> None:
+    """Make a key for a user of the tenant that --tenant T names, and show it this once."""
+    from serving.commands.keys import create
+
+    _finish(ctx, json, lambda shell: create(shell, user, role, expires))
+
+
+@keys.command("list")
+def keys_list(ctx: typer.Context, json: Json = False) -> None:
+    """List all keys, or with --tenant T that tenant's."""
+    from serving.commands.keys import show
+
+    _finish(ctx, json, show)
+
+
+@keys.command("revoke")
+def keys_revoke(
+    ctx: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="As the list shows it.")],
+    json: Json = False,
+) -> None:
+    """End a key, for good and at once."""
+    from serving.commands.keys import revoke
+
+    _finish(ctx, json, lambda shell: revoke(shell, id))
+
+
 @app.command()
 def doctor(ctx: typer.Context, json: Json = False) -> None:
     """Check every setting and every backend, and say what is wrong."""
@@ -215,7 +251,7 @@ def settings(ctx: typer.Context, json: Json = False) -> None:
 @app.command()
 def serve(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Loopback address to listen on.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = None,
     port: Annotated[str | None, typer.Option(metavar="PORT", help="Port to listen on.")] = None,
     ingest: Annotated[list[str] | None, typer.Option(metavar="PATH", help="Take this in first.")] = None,
 ) -> None:

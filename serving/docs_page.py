@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from hashlib import sha256
 from html import escape
 
 import orjson
@@ -19,6 +21,12 @@ h2 b { display: inline-block; min-width: 4rem; text-transform: uppercase; font-s
 table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
 details { margin: .4rem 0 } summary { cursor: pointer }
 """
+
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page's Content-Security-Policy: its own style and nothing else."""
 
 _CODE = re.compile(r"`([^`]+)`")
 

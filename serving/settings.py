@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, Literal, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -32,15 +34,33 @@ class Allowed(str):
     """What a setting may be, in words; the text that an error shows."""
 
 
-def _loopback(host: str) -> str:
-    if host == "localhost":
-        return host
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.IGNORECASE)
+_ORIGIN = re.compile(rf"https?://({_HOST.pattern}|\[[0-9a-f:]+\])(:[0-9]{{1,5}})?", re.IGNORECASE)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens there is reached from this machine only."""
     try:
-        if ipaddress.ip_address(host).is_loopback:
-            return host
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        pass
-    raise ValueError("Parley has no access keys yet, so it answers this machine only")
+        return False
+
+
+def _address(host: str) -> str:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not _HOST.fullmatch(host):
+            raise ValueError("not an address or a name of this machine") from None
+    return host
+
+
+def _listed(text: str, allowed: re.Pattern[str]) -> str:
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not allowed.fullmatch(name):
+            raise ValueError(f"{name!r} is none")
+    return ",".join(names)
 
 
 def _http(url: str) -> str:
@@ -67,13 +87,30 @@ class Settings(BaseModel):
     )
     host: Annotated[
         str,
-        Field(description="Address that the server listens on."),
-        AfterValidator(_loopback),
-        Allowed("a loopback address: 127.0.0.1, ::1 or localhost"),
+        Field(description="Address that the server listens on; beyond loopback only with access keys."),
+        AfterValidator(_address),
+        Allowed("an address or a name of this machine, such as 127.0.0.1, ::1 or 0.0.0.0"),
     ] = "127.0.0.1"
     port: Annotated[
         int, Field(ge=0, le=65535, description="Port that the server listens on."), Allowed("0 (any free one) to 65535")
     ] = 8080
+    hosts: Annotated[
+        str,
+        Field(description="Names besides localhost that the server answers to."),
+        AfterValidator(partial(_listed, allowed=_HOST)),
+        Allowed("host names without a port, separated by commas, or empty for none"),
+    ] = ""
+    cors_origins: Annotated[
+        str,
+        Field(description="Origins whose pages may use the API from a browser."),
+        AfterValidator(partial(_listed, allowed=_ORIGIN)),
+        Allowed("origins such as https://chat.example, separated by commas, or empty for none; not *"),
+    ] = ""
+    rate_per_minute: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="Requests that one access key may send a minute; 0: any number."),
+        Allowed("a whole number from 0 (no limit) to 1000000"),
+    ] = 600
     model_url: Annotated[Url, Field(description="OpenAI-compatible server that writes the answers; none: quotes.")] = ""
     model: Annotated[str, Field(description="The model's name there; none: the first it lists."), Allowed("a name")] = (
         ""
@@ -102,12 +139,22 @@ class Settings(BaseModel):
         Field(ge=1_000, le=1_000_000_000, description="Largest request that the server reads, in bytes."),
         Allowed("a whole number from 1000 to 1000000000"),
     ] = 10_000_000
+    max_header_bytes: Annotated[
+        int,
+        Field(ge=1_000, le=1_000_000, description="Longest address and headers of a request, in bytes."),
+        Allowed("a whole number from 1000 to 1000000"),
+    ] = 32_768
     parse_seconds: Annotated[Seconds, Field(description="Time to parse one file.")] = 120.0
     parse_memory_mb: Annotated[
         int,
         Field(ge=256, le=1_000_000, description="Memory to parse one file, in MB."),
         Allowed("a whole number from 256 to 1000000"),
     ] = 2048
+
+    def names(self, name: Literal["hosts", "cors_origins"]) -> tuple[str, ...]:
+        """The parts of a setting that is a list."""
+        value = self.hosts if name == "hosts" else self.cors_origins
+        return tuple(value.split(",")) if value else ()
 
 
 SECRETS = frozenset({"model_key"})

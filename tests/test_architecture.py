@@ -22,7 +22,9 @@ SOURCES = sorted([*(file for package in PACKAGES for file in (ROOT / package).rg
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 EVERYWHERE = ("*",)
-WEB = ("serving/api.py", "serving/auth.py", "serving/errors.py", "serving/sse.py", "serving/wires/*.py")
+WEB = (
+    "serving/api.py", "serving/auth.py", "serving/errors.py", "serving/guards.py", "serving/sse.py", "serving/wires/*.py",
+)  # fmt: skip
 DOORS: dict[str, tuple[str, ...]] = {
     # a language within the language: no door
     "anyio": EVERYWHERE,
@@ -46,7 +48,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "platformdirs": ("serving/settings.py",),
     "dotenv": ("serving/settings.py",),
     "typer": ("serving/cli.py",),
-    "uvicorn": ("serving/commands/serve.py",),
+    "uvicorn": ("serving/commands/serve.py", "serving/http_protocol.py"),
     "uvloop": ("serving/commands/serve.py", "evals/bench/*.py"),
     "psutil": ("evals/bench/*.py",),
     # frameworks whose door is a folder

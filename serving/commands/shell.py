@@ -20,6 +20,7 @@ from serving.settings import DataFolderUnusable, Loaded, Settings, SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from memory.sqlite import Database
     from serving.runtime import Runtime
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
@@ -98,6 +99,22 @@ async def opened(settings: Settings) -> AsyncGenerator[Runtime, None]:
         async with open_runtime(settings) as runtime:
             yield runtime
     except (DatabaseUnavailable, MemoryUnavailable, GraphUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncGenerator[Database, None]:
+    """The one file alone, for commands that need nothing else; what is wrong with it is a CommandFailed."""
+    from memory.sqlite_errors import DatabaseUnavailable
+    from serving.database import open_database
+
+    try:
+        database = await open_database(settings.data_dir)
+        try:
+            yield database
+        finally:
+            await database.close()
+    except DatabaseUnavailable as error:
         raise CommandFailed(str(error)) from error
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.auth import is_known
 from serving.runtime import Runtime
 from serving.wires.describe import PROBLEMS
 
@@ -45,9 +47,12 @@ def health_routes(runtime: Runtime) -> APIRouter:
             500: PROBLEMS[500],
         },
     )
-    async def readyz() -> Response:
-        """Tries the database and the embedder, and asks the model's server."""
+    async def readyz(request: Request) -> Response:
+        """Tries the database and the embedder, and asks the model's server. What is wrong with a part is told to those
+        who would be let in elsewhere; to others, that something is."""
         parts = await runtime.ready()
+        if not is_known(request):
+            parts = {part: trouble and "does not work" for part, trouble in parts.items()}
         wrong = {part for part, trouble in parts.items() if trouble}
         status = "ready" if not wrong else "degraded" if wrong <= OPTIONAL else "not ready"
         body = orjson.dumps({"status": status, "parts": parts})

@@ -19,8 +19,9 @@ import pytest
 from memory.sqlite import VERSION, Database
 from memory.sqlite_errors import DatabaseUnavailable
 from memory.sqlite_upgrade import Upgrade, copies
+from serving.database import DATABASE, SCHEMAS
 from serving.migrations import stamp
-from serving.runtime import DATABASE, SCHEMAS, open_runtime
+from serving.runtime import open_runtime
 from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
