@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.types import Citation, Draft, Note
+from tools.types import JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,21 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRestarted:
+    """The run was taken up again after a crash: tokens, citations and notes before this are void."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """The run waits for a person."""
+
+    id: str
+    """What the decision must name."""
+    value: JsonValue
+    """What is to be decided."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """Last event: the answer is complete and stored."""
 
@@ -66,4 +82,33 @@ class RunFailed:
     """What had been sent of the answer."""
 
 
-Event = RunStarted | StepStarted | StepFinished | Token | Cited | Noted | RunFinished | RunFailed
+@dataclass(frozen=True, slots=True)
+class RunCancelled:
+    """Last event: the client left or cancelled the run; what was sent is not the whole answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunIncomplete:
+    """Last event: the process that ran it ended first; what was sent is not the whole answer."""
+
+    error: str
+    text: str
+
+
+Ending = RunFinished | RunFailed | RunCancelled | RunIncomplete
+"""What comes last, exactly once."""
+Event = (
+    RunStarted | StepStarted | StepFinished | Token | Cited | Noted | AnswerRestarted | ApprovalRequested | Ending
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sequenced:
+    """An event with its place among those of its run."""
+
+    run: str
+    seq: int
+    """From 1, without gaps."""
+    event: Event

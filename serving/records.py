@@ -7,9 +7,9 @@ from typing import Literal
 
 from agents.types import Citation, Draft, Note, Usage, Verdict
 
-MessageStatus = Literal["complete", "incomplete"]
-RunStatus = Literal["running", "finished", "failed", "cancelled", "incomplete"]
-EndStatus = Literal["finished", "failed", "cancelled"]
+MessageStatus = Literal["complete", "incomplete", "cancelled", "failed"]
+RunStatus = Literal["queued", "running", "waiting", "finished", "failed", "cancelled", "incomplete"]
+EndStatus = Literal["finished", "failed", "cancelled", "incomplete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class NewRun:
     """"" for a stateless turn."""
     caller_user: str = ""
     metadata: dict[str, str] = field(default_factory=dict[str, str])
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,10 @@ class Run:
     user: str
     thread: str
     status: RunStatus
+    background: bool
+    """It goes on when its client leaves, and is taken up again when its process dies."""
     process: str
-    """"host:pid"."""
+    """The process that runs it (serving/processes.py); "" while none does."""
     started_at: str
     finished_at: str | None
     model: str
@@ -109,7 +112,25 @@ class Run:
     caller_user: str
     metadata: dict[str, str]
     error: str
+    answer: int
+    """Number of the message in the conversation that answers it; 0 when there is none."""
 
 
 class UnknownThread(Exception):
     """The owner has no such conversation."""
+
+
+class ThreadBusy(Exception):
+    """The conversation has a run that is not over; `run` is its id."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"this conversation is busy with run {run}; wait for its end")
+        self.run = run
+
+
+class ServerStopping(Exception):
+    """This process has been told to stop and starts no more runs."""
+
+
+class EventsGone(Exception):
+    """The events of a run that is over are no longer kept."""

@@ -1,88 +1,130 @@
-"""Conversations and runs as rows: the record that is listed, searched, exported, erased and fed to prompts."""
+"""Turns as rows: what is stored when a run begins, while it works and when it ends, each in one transaction."""
 
 from __future__ import annotations
 
-import os
-import socket
 import sqlite3
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-import orjson
-
-from agents.types import Citation, Note, Usage, Verdict
+from agents.types import Message
+from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunIncomplete, Sequenced
 from memory.sqlite import Database
+from serving import run_log
+from serving.event_log import so_far
 from serving.ids import uuid7
-from serving.records import Answer, NewRun, Run, RunEnd, RunStatus, StoredMessage, Thread, UnknownThread
+from serving.processes import Presence
+from serving.records import (
+    Answer,
+    EventsGone,
+    NewRun,
+    Run,
+    RunEnd,
+    StoredMessage,
+    Thread,
+    ThreadBusy,
+    UnknownThread,
+)
+from serving.rows import ACTIVE, MESSAGE_COLUMNS, RUN_COLUMNS, message_of, message_values, new_run_values, run_of
+from serving.run_log import INSERT_MESSAGE, Part
+from serving.times import stamp
+from serving.titles import title_of
 
 SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 """DDL of the tables, made from serving/tables.py."""
 
-STALE_HOURS = 1
-"""Far more than a turn may last: a run older than this that still says "running" has no process any more."""
-
 _THREAD = "id, tenant, user, title, created_at, updated_at, summary, summary_upto"
-_MESSAGE = "thread, number, id, role, content, status, run, citations, created_at"
-RUN_COLUMNS = (
-    "id tenant user thread status background process started_at finished_at model outcome finish prompt_tokens "
-    "completion_tokens model_calls tool_calls verdicts notes caller_user metadata error"
-).split()
+_MESSAGE = ", ".join(MESSAGE_COLUMNS)
 _RUN = ", ".join(RUN_COLUMNS)
-RUN_STATUS: dict[str, RunStatus] = {
-    status: status for status in ("running", "finished", "failed", "cancelled", "incomplete")
-}
+_OWNED = "tenant = :tenant AND user = :user"
 
 INSERT_THREAD = f"INSERT INTO threads ({_THREAD}) VALUES (:id, :tenant, :user, :title, :now, :now, '', 0)"
-SELECT_THREAD = f"SELECT {_THREAD} FROM threads WHERE id = :id AND tenant = :tenant AND user = :user"
-SELECT_THREADS = f"""SELECT {_THREAD} FROM threads WHERE tenant = :tenant AND user = :user
-ORDER BY updated_at DESC, id DESC LIMIT :limit"""
-TOUCH_THREAD = "UPDATE threads SET updated_at = :now WHERE id = :thread AND tenant = :tenant AND user = :user"
-SET_SUMMARY = """UPDATE threads SET summary = :summary, summary_upto = :upto
-WHERE id = :thread AND tenant = :tenant AND user = :user AND summary_upto <= :upto"""
-INSERT_MESSAGE = f"""INSERT INTO messages ({_MESSAGE})
-SELECT :thread, coalesce(max(number), 0) + 1, :id, :role, :content, :status, :run, :citations, :now
-FROM messages WHERE thread = :thread RETURNING {_MESSAGE}"""
+SELECT_THREAD = f"SELECT {_THREAD} FROM threads WHERE id = :id AND {_OWNED}"
+SELECT_THREADS = f"SELECT {_THREAD} FROM threads WHERE {_OWNED} ORDER BY updated_at DESC, id DESC LIMIT :limit"
+BEGIN_THREAD = f"""UPDATE threads SET updated_at = :now, title = CASE title WHEN '' THEN :title ELSE title END
+WHERE id = :thread AND {_OWNED} RETURNING summary, summary_upto"""
+SET_SUMMARY = f"""UPDATE threads SET summary = :summary, summary_upto = :upto
+WHERE id = :thread AND {_OWNED} AND summary_upto <= :upto"""
 SELECT_MESSAGES = f"""SELECT {_MESSAGE} FROM messages WHERE thread = :thread AND number > :after
-AND EXISTS (SELECT 1 FROM threads WHERE id = :thread AND tenant = :tenant AND user = :user)
+AND EXISTS (SELECT 1 FROM threads WHERE id = :thread AND {_OWNED}) ORDER BY number DESC LIMIT :limit"""
+SELECT_HISTORY = """SELECT role, content FROM messages WHERE thread = :thread AND number > :after
 ORDER BY number DESC LIMIT :limit"""
-INSERT_RUN = f"""INSERT INTO runs ({_RUN}) VALUES (:id, :tenant, :user, :thread, 'running', 0, :process, :now, NULL,
-'', '', '', 0, 0, 0, 0, '[]', '[]', :caller_user, :metadata, '')"""
-FINISH_RUN = """UPDATE runs SET status = :status, finished_at = :now, model = :model, outcome = :outcome,
-finish = :finish, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, model_calls = :model_calls,
-tool_calls = :tool_calls, verdicts = :verdicts, notes = :notes, error = :error
-WHERE id = :id RETURNING thread, tenant, user"""
-SELECT_RUN = f"SELECT {_RUN} FROM runs WHERE id = :id AND tenant = :tenant AND user = :user"
-SELECT_RUNNING = "SELECT id, process, started_at FROM runs WHERE status = 'running'"
-INTERRUPT_RUN = """UPDATE runs SET status = 'incomplete', finished_at = :now,
-error = 'the process that ran it ended before the answer was complete' WHERE id = :id AND status = 'running'"""
+SELECT_ASKED = """SELECT t.summary, t.summary_upto,
+(SELECT max(number) FROM messages m WHERE m.thread = t.id AND m.run = :run AND m.role = 'user')
+FROM threads t WHERE t.id = :thread"""
+SELECT_HISTORY_UPTO = """SELECT role, content FROM messages WHERE thread = :thread AND number > :after
+AND number <= :upto ORDER BY number DESC LIMIT :limit"""
+INSERT_RUN = f"""INSERT INTO runs ({_RUN}, cancelling) VALUES (:id, :tenant, :user, :thread, :status, :background,
+:process, :now, NULL, '', '', '', 0, 0, 0, 0, '[]', '[]', :caller_user, :metadata, '', 0, 0)"""
+SELECT_ACTIVE = f"SELECT id FROM runs WHERE thread = :thread AND thread <> '' AND {ACTIVE}"
+SELECT_RUN = f"SELECT {_RUN} FROM runs WHERE id = :id AND {_OWNED}"
+SELECT_OVER = f"SELECT NOT {ACTIVE} FROM runs WHERE id = ?"
+SELECT_ANSWER = f"SELECT {_MESSAGE} FROM messages WHERE thread = :thread AND number = :number"
+HAS_EVENTS = "SELECT 1 FROM events WHERE run = ? LIMIT 1"
+START_RUN = "UPDATE runs SET status = 'running' WHERE id = :id AND status = 'queued'"
+REST_RUN = f"UPDATE runs SET status = :status, process = '' WHERE id = :id AND {ACTIVE}"
+
+HISTORY_MESSAGES = 1000
+"""So many of a conversation's messages, at most, are what a turn knows beside the summary."""
+
+Claim = Callable[[sqlite3.Connection, str], None]
+"""What else is stored with a new run, whose id it gets; what it raises leaves nothing stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a turn knows of its conversation: its newest messages, oldest first, and the summary of those before."""
+
+    summary: str
+    messages: tuple[tuple[str, str], ...]
+    """Role ("user" or "assistant") and text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Stored events of a run."""
+
+    events: list[Sequenced]
+    over: bool
+    """The run has ended: no more will come."""
 
 
 class Repository:
-    """Reads and writes the rows through the owner of the one file; everything is bound to its tenant and user."""
+    """Reads and writes the rows through the owner of the one file; what is read for somebody is bound to its owner."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._host = socket.gethostname()
-        self._process = f"{self._host}:{os.getpid()}"
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Takes its place in the folder of the database: runs that begin here are this process's."""
+        self.database = database
+        self.presence = Presence(database.path.parent)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Leaves: runs that are not over are without a process from now on."""
+        self.presence.close()
+
+    def now(self) -> str:
+        """This moment as it is stored."""
+        return stamp(self._clock())
 
     async def create_thread(self, tenant: str, user: str, title: str = "") -> Thread:
         """A new, empty conversation."""
-        thread = Thread(uuid7(), tenant, user, title, now := _now(), now)
+        thread = Thread(uuid7(), tenant, user, title, now := self.now(), now)
         values = {"id": thread.id, "tenant": tenant, "user": user, "title": title, "now": now}
-        await self._database.write(lambda connection: _execute(connection, INSERT_THREAD, values))
+        await self.database.write(lambda connection: _execute(connection, INSERT_THREAD, values))
         return thread
 
     async def thread(self, tenant: str, user: str, id: str) -> Thread | None:
         """The owner's conversation of that id."""
         values = {"id": id, "tenant": tenant, "user": user}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_THREAD, values).fetchall())
+        rows = await self.database.read(lambda connection: connection.execute(SELECT_THREAD, values).fetchall())
         return Thread(*rows[0]) if rows else None
 
     async def threads(self, tenant: str, user: str, limit: int = 100) -> list[Thread]:
         """The owner's conversations, last changed first."""
         values = {"tenant": tenant, "user": user, "limit": limit}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_THREADS, values).fetchall())
+        rows = await self.database.read(lambda connection: connection.execute(SELECT_THREADS, values).fetchall())
         return [Thread(*row) for row in rows]
 
     async def messages(
@@ -90,156 +132,141 @@ class Repository:
     ) -> list[StoredMessage]:
         """The newest `limit` messages with a number above `after`, oldest first; none of another owner's thread."""
         values = {"thread": thread, "tenant": tenant, "user": user, "after": after, "limit": limit}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_MESSAGES, values).fetchall())
-        return [_message(row) for row in reversed(rows)]
+        rows = await self.database.read(lambda connection: connection.execute(SELECT_MESSAGES, values).fetchall())
+        return [message_of(row) for row in reversed(rows)]
 
     async def set_summary(self, tenant: str, user: str, thread: str, summary: str, upto: int) -> None:
         """Replaces the running summary, which now covers messages 1 to `upto`; an older summary never wins."""
         values = {"thread": thread, "tenant": tenant, "user": user, "summary": summary, "upto": upto}
-        await self._database.write(lambda connection: _execute(connection, SET_SUMMARY, values))
+        await self.database.write(lambda connection: _execute(connection, SET_SUMMARY, values))
 
-    async def start_run(self, run: NewRun) -> None:
-        """Records a stateless run before it starts."""
-        values = self._start_values(run)
-        await self._database.write(lambda connection: _execute(connection, INSERT_RUN, values))
-
-    async def add_user_message_and_run(self, run: NewRun, content: str) -> StoredMessage:
-        """Stores the user's message and the run that will answer it, in one transaction.
+    async def begin(self, run: NewRun, messages: Sequence[Message] = (), claim: Claim | None = None) -> History:
+        """Stores a run before it starts and, in a conversation, the new messages that it is to answer; returns what
+        the turn then knows. A conversation without a name is called after the first of the user's messages.
 
         Raises:
-            UnknownThread: `run.thread` is no conversation of that owner; nothing is stored.
+            UnknownThread: `run.thread` is no conversation of that owner.
+            ThreadBusy: the conversation has a run that is not over.
         """
-        started = self._start_values(run)
-        said = _message_values(run.thread, run.id, "user", Answer(content), str(started["now"]))
+        values = new_run_values(run, self.presence.name, self.now())
+        values["title"] = title_of(next((message.content for message in messages if message.role == "user"), ""))
 
-        def both(connection: sqlite3.Connection) -> StoredMessage:
-            if connection.execute(TOUCH_THREAD, started).rowcount == 0:
+        def store(connection: sqlite3.Connection) -> History:
+            if claim is not None:
+                claim(connection, run.id)
+            if not run.thread:
+                connection.execute(INSERT_RUN, values)
+                return History("", ())
+            found = connection.execute(BEGIN_THREAD, values).fetchone()
+            if found is None:
                 raise UnknownThread(f"there is no conversation {run.thread}")
-            connection.execute(INSERT_RUN, started)
-            return _message(connection.execute(INSERT_MESSAGE, said).fetchone())
+            busy = connection.execute(SELECT_ACTIVE, values).fetchone()
+            if busy is not None:
+                raise ThreadBusy(busy[0])
+            connection.execute(INSERT_RUN, values)
+            for message in messages:
+                said = message_values(run.thread, run.id, message.role, Answer(message.content), str(values["now"]))
+                connection.execute(INSERT_MESSAGE, said).fetchone()
+            asked = {"thread": run.thread, "after": found[1], "limit": HISTORY_MESSAGES}
+            return History(found[0], tuple(reversed(connection.execute(SELECT_HISTORY, asked).fetchall())))
 
-        return await self._database.write(both)
+        return await self.database.write(store)
 
-    async def finish_run(self, run: str, end: RunEnd, answer: Answer | None = None) -> None:
-        """Records how a run ended and, of a run in a conversation, the answer as it was sent, in one transaction."""
-        ended = _end_values(run, end)
+    async def asked(self, run: Run) -> History:
+        """What a run in a conversation that began before was asked and knew."""
 
-        def both(connection: sqlite3.Connection) -> None:
-            row = connection.execute(FINISH_RUN, ended).fetchone()
-            if row is None or not row[0] or answer is None:
-                return
-            connection.execute(INSERT_MESSAGE, _message_values(row[0], run, "assistant", answer, str(ended["now"])))
-            touched = {"thread": row[0], "tenant": row[1], "user": row[2], "now": ended["now"]}
-            connection.execute(TOUCH_THREAD, touched)
+        def select(connection: sqlite3.Connection) -> History:
+            values = {"thread": run.thread, "run": run.id}
+            summary, after, upto = connection.execute(SELECT_ASKED, values).fetchone()
+            window = {"thread": run.thread, "after": after, "upto": upto, "limit": HISTORY_MESSAGES}
+            return History(summary, tuple(reversed(connection.execute(SELECT_HISTORY_UPTO, window).fetchall())))
 
-        await self._database.write(both)
+        return await self.database.read(select)
+
+    async def start_run(self, id: str) -> None:
+        """A run that was queued works from now on."""
+        await self.database.write(lambda connection: _execute(connection, START_RUN, {"id": id}))
+
+    async def keep_events(self, parts: Sequence[Part]) -> None:
+        """Stores what runs under way have said since the last time."""
+
+        def store(connection: sqlite3.Connection) -> None:
+            for part in parts:
+                run_log.keep(connection, part)
+
+        await self.database.write(store)
+
+    async def rest_run(self, status: Literal["queued", "waiting"], part: Part) -> None:
+        """A run stops here for now, with its last events; nobody runs it."""
+
+        def store(connection: sqlite3.Connection) -> None:
+            if connection.execute(REST_RUN, {"id": part.run, "status": status}).rowcount:
+                run_log.keep(connection, part)
+
+        await self.database.write(store)
+
+    async def finish_run(
+        self, run: str, end: RunEnd, answer: Answer | None = None, events: Sequence[Event] = ()
+    ) -> None:
+        """Records how a run ended, the answer of one in a conversation as it was sent, and all events of the run,
+        the last included. Nothing is stored of a run that nobody began or that was over."""
+        now = self.now()
+        await self.database.write(
+            lambda connection: run_log.end_run(connection, run, end, answer, events, now)
+        )  # fmt: skip
 
     async def run(self, tenant: str, user: str, id: str) -> Run | None:
         """The owner's run of that id."""
         values = {"id": id, "tenant": tenant, "user": user}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_RUN, values).fetchall())
-        return _run(rows[0]) if rows else None
+        rows = await self.database.read(lambda connection: connection.execute(SELECT_RUN, values).fetchall())
+        return run_of(rows[0]) if rows else None
 
-    async def interrupt_stale_runs(self) -> int:
-        """Marks runs whose process has died as incomplete, and says how many. For the start of a process.
+    async def answer(self, run: Run) -> Answer | None:
+        """What a run answered: its message, or, of a stateless run, what its events tell while they are kept. None
+        when it said nothing or is not over."""
+        if not run.thread:
+            return _told(await self.database.read(lambda connection: run_log.events_of(connection, run.id)))
+        values = {"thread": run.thread, "number": run.answer}
+        rows = await self.database.read(lambda connection: connection.execute(SELECT_ANSWER, values).fetchall())
+        messages = [message_of(row) for row in rows]
+        return Answer(messages[0].content, messages[0].status, messages[0].citations) if messages else None
 
-        A run is stale when its process is on this host and gone (or had this process's own number, which is
-        new), or when it is older than `STALE_HOURS`; runs of living processes on the same file stay.
+    async def events(self, run: str, after: int) -> Told:
+        """The stored events of a run with numbers above `after`.
+
+        Raises:
+            EventsGone: the run is over and its events are no longer kept, or it has been removed.
         """
-        oldest = _stamp(datetime.now(UTC) - timedelta(hours=STALE_HOURS))
 
-        def interrupt(connection: sqlite3.Connection) -> int:
-            rows = connection.execute(SELECT_RUNNING).fetchall()
-            stale = [{"id": id, "now": _now()} for id, process, started in rows
-                     if started < oldest or self._is_gone(process)]  # fmt: skip
-            connection.executemany(INTERRUPT_RUN, stale)
-            return len(stale)
+        def select(connection: sqlite3.Connection) -> Told:
+            row = connection.execute(SELECT_OVER, (run,)).fetchone()
+            if row is None or (row[0] and connection.execute(HAS_EVENTS, (run,)).fetchone() is None):
+                raise EventsGone(f"the events of run {run} are no longer kept")
+            return Told(run_log.events_of(connection, run, after), bool(row[0]))
 
-        return await self._database.write(interrupt)
+        return await self.database.read(select)
 
-    def _is_gone(self, process: str) -> bool:
-        host, _, pid = process.rpartition(":")
-        if host != self._host:
-            return False
-        return process == self._process or not _is_alive(int(pid))
+    async def forget_events(self, before: str) -> int:
+        """Removes the events of runs that ended before a time (RFC 3339) and says how many rows that were."""
+        return await self.database.write(lambda connection: run_log.forget_events(connection, before))
 
-    def _start_values(self, run: NewRun) -> dict[str, str]:
-        return {
-            "id": run.id, "tenant": run.tenant, "user": run.user, "thread": run.thread, "process": self._process,
-            "now": _now(), "caller_user": run.caller_user, "metadata": orjson.dumps(run.metadata).decode(),
-        }  # fmt: skip
+
+def _told(events: Sequence[Sequenced]) -> Answer | None:
+    """The answer of a stateless run that is over."""
+    last = events[-1].event if events else None
+    said = so_far(one.event for one in events)
+    match last:
+        case RunFinished(draft):
+            return Answer(draft.text, "complete", draft.citations)
+        case RunFailed() if said.text:
+            return Answer(said.text, "failed", said.citations)
+        case RunCancelled() if said.text:
+            return Answer(said.text, "cancelled", said.citations)
+        case RunIncomplete() if said.text:
+            return Answer(said.text, "incomplete", said.citations)
+        case _:
+            return None
 
 
 def _execute(connection: sqlite3.Connection, sql: str, values: dict[str, str] | dict[str, str | int]) -> None:
     connection.execute(sql, values)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _now() -> str:
-    return _stamp(datetime.now(UTC))
-
-
-def _stamp(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _json(values: Sequence[Verdict] | Sequence[Note] | Sequence[Citation]) -> str:
-    return orjson.dumps(values).decode()
-
-
-def _message_values(thread: str, run: str, role: str, answer: Answer, now: str) -> dict[str, str]:
-    return {
-        "thread": thread, "id": uuid7(), "role": role, "content": answer.content, "status": answer.status, "run": run,
-        "citations": _json(answer.citations), "now": now,
-    }  # fmt: skip
-
-
-def _end_values(run: str, end: RunEnd) -> dict[str, str | int]:
-    return {
-        "id": run, "now": _now(), "status": end.status, "model": end.model, "outcome": end.outcome,
-        "finish": end.finish, "prompt_tokens": end.usage.prompt_tokens,
-        "completion_tokens": end.usage.completion_tokens, "model_calls": end.usage.model_calls,
-        "tool_calls": end.usage.tool_calls, "verdicts": _json(end.verdicts), "notes": _json(end.notes),
-        "error": end.error,
-    }  # fmt: skip
-
-
-def _message(row: Sequence[str]) -> StoredMessage:
-    thread, number, id, role, content, status, run, citations, created_at = row
-    return StoredMessage(
-        thread, int(number), id, "user" if role == "user" else "assistant", content,
-        "complete" if status == "complete" else "incomplete", run,
-        tuple(Citation(**citation) for citation in orjson.loads(citations)), created_at,
-    )  # fmt: skip
-
-
-def _run(row: Sequence[str]) -> Run:
-    values = dict(zip(RUN_COLUMNS, row, strict=True))
-    return Run(
-        id=values["id"],
-        tenant=values["tenant"],
-        user=values["user"],
-        thread=values["thread"],
-        status=RUN_STATUS[values["status"]],
-        process=values["process"],
-        started_at=values["started_at"],
-        finished_at=values["finished_at"],
-        model=values["model"],
-        outcome=values["outcome"],
-        finish=values["finish"],
-        usage=Usage(*(int(number) for number in row[RUN_COLUMNS.index("prompt_tokens") :][:4])),
-        verdicts=tuple(Verdict(**verdict) for verdict in orjson.loads(values["verdicts"])),
-        notes=tuple(Note(**note) for note in orjson.loads(values["notes"])),
-        caller_user=values["caller_user"],
-        metadata=dict[str, str](orjson.loads(values["metadata"])),
-        error=values["error"],
-    )

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +16,17 @@ from agents.context import Deps, Limits
 from agents.examples import Examples
 from knowledge.catalog import Catalog
 from knowledge.ingest import Ingest
-from knowledge.open import SCHEMAS as KNOWLEDGE_SCHEMAS
 from knowledge.open import open_knowledge
 from knowledge.parse import Parser
 from knowledge.search import Search
 from knowledge.types import Found, SearchQuery
-from memory import embedded
 from memory.embedding import Embedder
 from memory.minilm import MiniLM, MiniLMWords
 from memory.open import open_memory
 from memory.sqlite import Database, DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
-from serving import repository
-from serving.migrations import stamp
+from serving.database import open_database
+from serving.leases import Leases
 from serving.principal import Principal
 from serving.repository import Repository
 from serving.settings import Settings
@@ -37,9 +35,6 @@ from tools import builtin
 
 if TYPE_CHECKING:
     from serving.models.open import OpenModel
-
-DATABASE = "parley.sqlite"
-SCHEMAS = (embedded.SCHEMA, *KNOWLEDGE_SCHEMAS, repository.SCHEMA, stamp.SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +62,12 @@ class Runtime:
             self.embedder.embed([query]), self.deps.search.foresee(principal.tenant, query)
         )
         return await self.deps.search(principal.tenant, SearchQuery(query, vector), limit)
+
+    async def warm(self) -> None:
+        """Loads the engine, then what only some turns need (units, time zones). For a server that listens already:
+        a search is answered at once, and a turn that comes within these seconds waits for the engine."""
+        await self.turns.warm()
+        await asyncio.to_thread(builtin.warm)
 
     async def ready(self) -> dict[str, str | None]:
         """Part to why it does not work, None when it does: data, embedder, and the model where one is set."""
@@ -102,7 +103,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         embedder, words, database = await asyncio.gather(
             asyncio.to_thread(MiniLM, threads=min(2, os.cpu_count() or 1)),
             asyncio.to_thread(MiniLMWords),
-            Database.open(data / DATABASE, SCHEMAS, upgrade=stamp.upgrade),
+            open_database(data),
         )
         stack.push_async_callback(asyncio.to_thread, embedder.close)
         stack.push_async_callback(database.close)
@@ -124,8 +125,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
             model=None if model is None else model.model,
         )
         rows = Repository(database)
-        await rows.interrupt_stale_runs()
-        turns = Turns(deps, load_engine, rows, _limits(settings))
+        stack.callback(rows.close)
+        await Leases(rows).recover()
+        turns = Turns(deps, partial(load_engine, database), rows, _limits(settings))
         stack.push_async_callback(turns.close)
         ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
         yield Runtime(
@@ -133,24 +135,18 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         )  # fmt: skip
 
 
-@cache
-def load_engine() -> Engine:
-    """The compiled chat graph, ready to run turns; made once per process."""
+def load_engine(database: Database) -> Engine:
+    """The compiled chat graph, ready to run turns whose checkpoints are in the one file."""
+    os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")  # a checkpoint gives back known types only
     from graphs import chat
+    from graphs.checkpoints import Checkpoints
 
-    return partial(chat.run, chat.build())
+    return partial(chat.run, chat.build(Checkpoints(database)))
 
 
 def _look(connection: sqlite3.Connection) -> None:
     """Takes the write lock and reads: fails when the file has gone, is locked for long or cannot be written."""
     connection.execute("SELECT count(*) FROM runs").fetchone()
-
-
-def warm() -> None:
-    """Loads the engine, then what only some turns need (units, time zones). A server calls it in a thread as soon as
-    it listens: a search is answered at once, and a turn that comes within these seconds waits for the engine."""
-    load_engine()
-    builtin.warm()
 
 
 async def _model(settings: Settings, stack: AsyncExitStack) -> OpenModel | None:

@@ -1,38 +1,59 @@
-"""Turns: one request through the run engine; what is stored before and after."""
+"""Turns: runs through the engine, one for each request; what is stored before, meanwhile and after."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, Protocol
 
 import anyio
 
 from agents.context import Budget, Deps, Limits, RunContext, Sampling, Turn
 from agents.summarise import summarise
 from agents.types import Emitted, Message
-from graphs.events import Event, RunFailed, RunFinished, Token
+from graphs.control import Durability, Park, Resume
+from graphs.events import (
+    AnswerRestarted,
+    Ending,
+    Event,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunIncomplete,
+    RunStarted,
+    Sequenced,
+)
 from memory.types import TRUST_NONE, TRUST_USER, Label
+from serving.event_log import KINDS, Said
+from serving.heartbeat import Heartbeat
 from serving.ids import uuid7
+from serving.leases import Leases
+from serving.live import LiveRun
 from serving.principal import Principal
-from serving.records import Answer, NewRun, RunEnd, StoredMessage, UnknownThread
-from serving.repository import Repository
+from serving.records import Answer, EventsGone, NewRun, Run, RunEnd, ServerStopping, ThreadBusy
+from serving.repository import Claim, History, Repository
 from tools.types import ToolSpec
+
+log = logging.getLogger(__name__)
 
 SUMMARISE_CHARACTERS = 24_000
 """So much unsummarised text in a stored conversation starts a new running summary."""
 KEEP_WHOLE = 8
 """The newest messages, which a summary never swallows."""
-
-
-class ThreadBusy(Exception):
-    """The conversation has a run that is not over; `run` is its id."""
-
-    def __init__(self, run: str) -> None:
-        super().__init__(f"this conversation is busy with run {run}; wait for its end")
-        self.run = run
+BACKGROUND_RUNS = 16
+"""So many background runs work at a time in one process; the others are queued."""
+POLL_SECONDS = 0.25
+"""How often a run of another process is looked at."""
+CANCEL_SECONDS = 5.0
+"""How long a cancel waits for another process to obey."""
+STOPPING = "this server is being stopped and starts nothing new; try again in a moment"
+STOPPED = "the server was stopped before the answer was complete"
+"""What an interactive run is told that a stopping server cuts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,123 +62,328 @@ class TurnRequest:
 
     principal: Principal
     messages: tuple[Message, ...]
-    """A stateless turn: the whole history. With `thread`: only the new user message."""
+    """A stateless turn: the whole history. With `thread`: only what is new, the user's and perhaps the assistant's
+    messages, which are stored; instructions (role "system") among them count for this turn only."""
     thread: str = ""
     """Stored conversation to go on with; "" for a stateless turn."""
+    run: str = ""
+    """Id for the run, made by uuid7(); "" lets the engine make one."""
     sampling: Sampling = Sampling()
     caller_tools: tuple[ToolSpec, ...] = ()
     caller_user: str = ""
     """OpenAI's `user`: recorded, never used to choose whose memory is read."""
     metadata: dict[str, str] = field(default_factory=dict[str, str])
-    """OpenAI's `metadata`: recorded."""
+    """Recorded."""
+    claim: Claim | None = None
+    """Stored with the run, in one transaction and before anything else."""
 
 
-Engine = Callable[[Deps, Turn], AsyncGenerator[Event, None]]
-"""What runs one turn and yields its events: graphs.chat.run over the compiled graph."""
+class Engine(Protocol):
+    """What runs one turn and yields its events: graphs.chat.run over the compiled graph."""
+
+    def __call__(
+        self,
+        deps: Deps,
+        turn: Turn,
+        *,
+        durability: Durability = "exit",
+        resume: Resume | None = None,
+        park: Park | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """RunFinished or RunFailed last: over. ApprovalRequested last: it waits. Neither: it was parked."""
+        ...
+
+
+Answered = Callable[[str, str, str], Awaitable[None]]
+"""Called with tenant, user and thread after a whole answer has been stored."""
+
+
+async def _nobody(_tenant: str, _user: str, _thread: str) -> None:
+    """Nobody wants to know."""
 
 
 class Turns:
-    """The engine's door for every wire: stores what was asked, runs the graph, stores what came of it.
+    """The engine's door for every wire: stores what was asked, runs the graph, keeps what it says, stores the end.
 
     `load` gives the engine and is called in a thread: importing LangGraph takes longer than all the rest of a start,
     and commands that only search or ingest do without it.
     """
 
-    def __init__(self, deps: Deps, load: Callable[[], Engine], repository: Repository, limits: Limits) -> None:
-        self._deps = deps
-        self._load = load
+    def __init__(
+        self,
+        deps: Deps,
+        load: Callable[[], Engine],
+        repository: Repository,
+        limits: Limits,
+        answered: Answered = _nobody,
+    ) -> None:
+        self._deps, self._load, self._limits, self._answered = deps, load, limits, answered
         self._engine: Engine | None = None
         self._repository = repository
-        self._limits = limits
-        self._active: dict[str, str] = {}
+        self._leases = Leases(repository)
+        self._live: dict[str, LiveRun] = {}
+        self._heart = Heartbeat(repository, self._leases, self._live)
+        self._slots = asyncio.Semaphore(BACKGROUND_RUNS)
+        self._stopping = False
         self._summaries: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, request: TurnRequest) -> AsyncGenerator[Event, None]:
-        """Runs one turn. Closing the generator cancels the run and the model call.
+    async def warm(self) -> None:
+        """Loads the engine, which the first turn would do."""
+        if self._engine is None:
+            self._engine = await asyncio.to_thread(self._load)
 
-        The last event is RunFinished or RunFailed, sent after everything is stored and the conversation is free.
-        What was said before a cancel or a failure is stored and marked incomplete.
+    async def run(self, request: TurnRequest) -> AsyncGenerator[Sequenced, None]:
+        """Runs one turn for a reader who waits for it. Closing the generator cancels the run and the model call.
+
+        The last event is an Ending, sent after everything is stored and the conversation is free. What was said
+        before a cancel or a failure is stored with a status that says so.
 
         Raises:
             ThreadBusy: the conversation has another run.
             UnknownThread: the conversation does not exist for this principal.
+            ServerStopping: no new runs begin here.
         """
-        run = uuid7()
-        if request.thread in self._active:
-            raise ThreadBusy(self._active[request.thread])
-        if request.thread:
-            self._active[request.thread] = run
+        live = self._launch(request, background=False)
         try:
-            if self._engine is None:
-                self._engine = await asyncio.to_thread(self._load)
-            turn = await self._begin(request, run)
-            said: list[str] = []
-            last: RunFinished | RunFailed | None = None
-            try:
-                async with aclosing(self._engine(self._deps, turn)) as events:
-                    async for event in events:
-                        match event:
-                            case Token(text):
-                                said.append(text)
-                                yield event
-                            case RunFinished() | RunFailed():
-                                last = event
-                            case _:
-                                yield event
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await self._end(turn, last, "".join(said))
+            async with aclosing(live.follow(attached=True)) as events:
+                async for one in events:
+                    if isinstance(one.event, Ending):
+                        await asyncio.wait([live.task])
+                        if not live.task.cancelled():
+                            live.task.result()  # a bug comes up here, not as an event
+                    yield one
+            await live.task
         finally:
-            self._active.pop(request.thread, None)
-        assert last is not None, "a run that was not cut short ends with RunFinished or RunFailed"
-        yield last
+            live.cut("cancelled")
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([live.task])
+
+    async def start(self, request: TurnRequest) -> Run:
+        """Starts a turn that needs no reader: leaving does not end it, and when its process dies, another takes it
+        up. Returns when the run and the messages are stored; then `events` follows it.
+
+        Raises:
+            ThreadBusy: the conversation has another run.
+            UnknownThread: the conversation does not exist for this principal.
+            ServerStopping: no new runs begin here.
+        """
+        live = self._launch(request, background=True)
+        while not live.begun and not live.over:
+            await live.changed()
+        if not live.begun:
+            await live.task
+            raise ServerStopping(STOPPING)  # it came between two lines of `drain`
+        run = await self._repository.run(request.principal.tenant, request.principal.user, live.id)
+        assert run is not None, "a run that has begun has a row"
+        return run
+
+    async def events(self, run: Run, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Sequenced, None]:
+        """The events of a run with numbers above `after`, whoever runs it; with `follow` also those that come, to the
+        last. Ends early when this process is told to stop.
+
+        Raises:
+            EventsGone: the run is over and its events are no longer kept.
+        """
+        while True:
+            live = self._live.get(run.id)
+            if live is None or not live.begun:
+                told = await self._repository.events(run.id, after)
+                for one in told.events:
+                    after = one.seq
+                    yield one
+                if told.over or not follow or self._stopping:
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+            elif not follow:
+                for one in live.events[after:]:
+                    yield one
+                return
+            else:
+                async with aclosing(live.follow(after)) as events:
+                    async for one in events:
+                        after = one.seq
+                        yield one
+                if live.ended:
+                    return
+
+    async def cancel(self, run: Run) -> bool:
+        """Ends a run, whoever runs it, and returns when it has ended. False: it was over before."""
+        live = self._live.get(run.id)
+        if live is not None:
+            cut = live.cut("cancelled")
+            await asyncio.wait([live.task])
+            return cut
+        how = await self._leases.cancel(run.id)
+        if how == "asked":
+            with anyio.move_on_after(CANCEL_SECONDS), suppress(EventsGone):
+                async with aclosing(self.events(run, after=sys.maxsize)) as nothing_more:
+                    async for _ in nothing_more:
+                        pass
+        return how != "over"
+
+    async def take_up(self) -> int:
+        """Goes on with the background runs that no process works on, and says how many. For a server that starts."""
+        if self._stopping:
+            return 0
+        await self._leases.recover(self._live)
+        runs = await self._leases.take()
+        for run in runs:
+            told = (await self._repository.events(run.id, 0)).events
+            live = LiveRun(run.id, background=True, told=told)
+            self._begin_work(live, partial(self._again, run, live), Resume())
+        return len(runs)
+
+    async def drain(self, seconds: float = 0.0) -> list[str]:
+        """Stops: no new run begins, background runs are parked between two steps for the next start, interactive ones
+        may end within `seconds`. What still works then is cut. Says what became of each run.
+
+        Interactive runs that are cut are incomplete; background ones go on from their last checkpoint.
+        """
+        self._stopping = True
+        live = list(self._live.values())
+        for run in live:
+            if run.background:
+                run.park.request()
+        if live:
+            await asyncio.wait([run.task for run in live], timeout=seconds)
+        for run in live:
+            run.cut("parked" if run.background else "incomplete")
+        if live:
+            await asyncio.wait([run.task for run in live])
+        lines = [_fate(run) for run in live]
+        for line in lines:
+            log.info(line)
+        return lines
 
     async def close(self) -> None:
-        """Ends what still runs beside the turns."""
+        """Ends what still runs here."""
+        await self.drain()
+        await self._heart.close()
         tasks = list(self._summaries.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _begin(self, request: TurnRequest, run: str) -> Turn:
+    def _launch(self, request: TurnRequest, *, background: bool) -> LiveRun:
+        if self._stopping:
+            raise ServerStopping(STOPPING)
+        live = LiveRun(request.run or uuid7(), background=background)
+        self._begin_work(live, partial(self._begin, request, live), None)
+        return live
+
+    def _begin_work(self, live: LiveRun, begin: Callable[[], Awaitable[Turn]], resume: Resume | None) -> None:
+        live.task = asyncio.create_task(self._work(live, begin, resume), name=f"run {live.id}")
+        live.task.add_done_callback(partial(_report, live))
+        self._live[live.id] = live
+        self._heart.start()
+
+    async def _work(self, live: LiveRun, begin: Callable[[], Awaitable[Turn]], resume: Resume | None) -> None:
+        turn: Turn | None = None
+        last: RunFinished | RunFailed | None = None
+        try:
+            if live.enter():
+                turn = await begin()
+                if live.background:
+                    async with self._slots:
+                        await self._repository.start_run(live.id)
+                        last = await self._play(live, turn, resume)
+                else:
+                    last = await self._play(live, turn, resume)
+        finally:
+            live.closing = True
+            try:
+                await self._end(live, turn, last)
+            finally:
+                self._live.pop(live.id, None)
+                live.leave()
+
+    async def _play(self, live: LiveRun, turn: Turn, resume: Resume | None) -> RunFinished | RunFailed | None:
+        await self.warm()
+        assert self._engine is not None
+        last: RunFinished | RunFailed | None = None
+        durability: Durability = "sync" if live.background else "exit"
+        playing = self._engine(self._deps, turn, durability=durability, resume=resume, park=live.park)
+        async with aclosing(playing) as events:
+            async for event in events:
+                match event:
+                    case RunFinished() | RunFailed():
+                        last = event
+                    case RunStarted() if live.events:
+                        pass  # taken up again: it started long ago
+                    case _:
+                        live.tell(event)
+                        await live.room()
+        return last
+
+    async def _begin(self, request: TurnRequest, live: LiveRun) -> Turn:
         who = request.principal
-        new = NewRun(run, who.tenant, who.user, request.thread, request.caller_user, request.metadata)
-        messages, summary = request.messages, ""
+        new = NewRun(
+            live.id, who.tenant, who.user, request.thread, request.caller_user, request.metadata, live.background
+        )
+        said = [message for message in request.messages if message.role in ("user", "assistant")]
+        history = await self._store(new, said, request.claim)
+        live.begun = True
+        live.wake()
+        messages = request.messages
         if request.thread:
-            await self._repository.add_user_message_and_run(new, request.messages[-1].content)
-            thread = await self._repository.thread(who.tenant, who.user, request.thread)
-            if thread is None:
-                raise UnknownThread(f"there is no conversation {request.thread}")
-            stored = await self._repository.messages(who.tenant, who.user, request.thread, after=thread.summary_upto)
-            messages, summary = tuple(_message(one, who.tenant) for one in stored), thread.summary
-        else:
-            await self._repository.start_run(new)
+            instructions = tuple(message for message in messages if message.role == "system")
+            messages = instructions + _messages(history, who.tenant)
         return Turn(
-            run=run,
+            run=live.id,
             tenant=who.tenant,
             user=who.user,
             messages=messages,
             thread=request.thread,
-            summary=summary,
+            summary=history.summary,
             limits=self._limits,
             sampling=request.sampling,
             caller_tools=request.caller_tools,
         )
 
-    async def _end(self, turn: Turn, last: RunFinished | RunFailed | None, said: str) -> None:
-        match last:
-            case RunFinished(draft):
-                answer = Answer(draft.text, "complete", draft.citations)
-                await self._repository.finish_run(turn.run, RunEnd.of(draft), answer if turn.thread else None)
-                if turn.thread:
-                    self._summarise_later(turn)
-            case RunFailed(error=error, text=text):
-                await self._repository.finish_run(turn.run, RunEnd("failed", error=error), _incomplete(turn, text))
-            case None if isinstance(sys.exception(), Exception):  # a bug is on its way up
-                end = RunEnd("failed", error=f"internal error: {type(sys.exception()).__name__}")
-                await self._repository.finish_run(turn.run, end, _incomplete(turn, said))
-            case None:  # the reader left
-                await self._repository.finish_run(turn.run, RunEnd("cancelled"), _incomplete(turn, said))
+    async def _store(self, new: NewRun, said: list[Message], claim: Claim | None) -> History:
+        """Stores the beginning; a conversation that a dead process kept busy is freed first."""
+        try:
+            return await self._repository.begin(new, said, claim)
+        except ThreadBusy:
+            if not await self._leases.recover(self._live):
+                raise
+        return await self._repository.begin(new, said, claim)
+
+    async def _again(self, run: Run, live: LiveRun) -> Turn:
+        live.begun = True
+        history = await self._repository.asked(run)
+        if live.said() != Said():
+            live.tell(AnswerRestarted())
+        return Turn(
+            run=run.id,
+            tenant=run.tenant,
+            user=run.user,
+            messages=_messages(history, run.tenant),
+            thread=run.thread,
+            summary=history.summary,
+            limits=self._limits,
+        )
+
+    async def _end(self, live: LiveRun, turn: Turn | None, last: RunFinished | RunFailed | None) -> None:
+        """Stores how a run ended, then tells it; or leaves it where it can be taken up."""
+        raised = sys.exception()
+        if not live.begun and isinstance(raised, Exception):
+            return  # nothing was stored; a cancel, in contrast, may have come too late to keep it from being stored
+        if last is None and not isinstance(raised, Exception) and live.stop != "cancelled":
+            if raised is None and live.waits:
+                await self._repository.rest_run("waiting", live.unstored())
+                return
+            if live.background:
+                await self._repository.rest_run("queued", live.unstored())
+                return
+        ending, end, answer = _outcome(live, last, raised)
+        events = [*(one.event for one in live.events), ending]
+        await self._repository.finish_run(live.id, end, answer, events)
+        self._live.pop(live.id, None)
+        live.tell(ending)
+        if turn is not None and turn.thread and end.status == "finished":
+            self._summarise_later(turn)
+            await self._answered(turn.tenant, turn.user, turn.thread)
 
     def _summarise_later(self, turn: Turn) -> None:
         """Starts a new running summary when much has been said since the last; beside the turns, never in one."""
@@ -176,19 +402,55 @@ class Turns:
         if not old:
             return
         ctx = RunContext(self._deps, turn, Budget(self._limits), _unheard)
-        text = await summarise(thread.summary, [_message(one, turn.tenant) for one in old], ctx)
+        text = await summarise(thread.summary, [_message(one.role, one.content, turn.tenant) for one in old], ctx)
         await self._repository.set_summary(turn.tenant, turn.user, turn.thread, text, old[-1].number)
+
+
+def _outcome(
+    live: LiveRun, last: RunFinished | RunFailed | None, raised: BaseException | None
+) -> tuple[Ending, RunEnd, Answer | None]:
+    """How a run ended: as it is told, and as it is stored; the message is what was said, with a fitting status."""
+    if isinstance(last, RunFinished):
+        draft = last.draft
+        return last, RunEnd.of(draft), Answer(draft.text, "complete", draft.citations)
+    said = live.said()
+    status: Literal["failed", "cancelled", "incomplete"]
+    ending: Ending
+    if last is not None or isinstance(raised, Exception):  # the model broke, or a bug is on its way up
+        status, error = "failed", last.error if last is not None else f"internal error: {type(raised).__name__}"
+        ending = RunFailed(error, said.text)
+    elif live.stop == "cancelled":
+        status, error, ending = "cancelled", "", RunCancelled(said.text)
+    else:
+        status, error, ending = "incomplete", STOPPED, RunIncomplete(STOPPED, said.text)
+    return ending, RunEnd(status, error=error), Answer(said.text, status, said.citations) if said.text else None
+
+
+def _fate(run: LiveRun) -> str:
+    """What became of a run when the server was stopped."""
+    if run.ended:
+        return f"run {run.id} ended before the server did: {KINDS[type(run.events[-1].event)]}"
+    if run.background:
+        return f"run {run.id} is parked: the next server on this data folder goes on with it"
+    return f"run {run.id} could not be stored before the server ended"
+
+
+def _report(live: LiveRun, task: asyncio.Task[None]) -> None:
+    """A bug that no reader will see goes to the log."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and live.begun and (live.background or live.stop is not None):
+        log.error("a bug in run %s", live.id, exc_info=error)
 
 
 async def _unheard(_: Emitted) -> None:
     """A summary speaks to nobody."""
 
 
-def _incomplete(turn: Turn, text: str) -> Answer | None:
-    return Answer(text, "incomplete") if turn.thread and text else None
+def _messages(history: History, tenant: str) -> tuple[Message, ...]:
+    return tuple(_message(role, text, tenant) for role, text in history.messages)
 
 
-def _message(stored: StoredMessage, tenant: str) -> Message:
-    if stored.role == "user":
-        return Message("user", stored.content, Label(tenant, "user", TRUST_USER))
-    return Message("assistant", stored.content, Label(tenant, "model", TRUST_NONE))
+def _message(role: str, text: str, tenant: str) -> Message:
+    if role == "user":
+        return Message("user", text, Label(tenant, "user", TRUST_USER))
+    return Message("assistant", text, Label(tenant, "model", TRUST_NONE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from contextlib import aclosing
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.types import Citation, Draft, Message
-from graphs.events import RunFailed, RunFinished, Token
+from graphs.events import Event, RunFailed, RunFinished, RunIncomplete, Token
 from memory.types import TRUST_USER, Label
 from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, say, typed, write_json
 from serving.principal import Principal
-from serving.runtime import load_engine
 from serving.turns import TurnRequest
 
 if TYPE_CHECKING:
@@ -38,18 +36,22 @@ class Asked:
 
 async def turn(runtime: Runtime, request: TurnRequest, show: Callable[[str], None]) -> Asked:
     """Runs one turn to its end, handing each piece of the answer to `show`."""
-    await asyncio.to_thread(load_engine)  # part of the start, not of the seconds of a turn
+    await runtime.turns.warm()  # part of the start, not of the seconds of a turn
     started = time.monotonic()
-    last: RunFinished | RunFailed | None = None
+    last: Event | None = None
     async with aclosing(runtime.turns.run(request)) as events:
-        async for event in events:
-            if isinstance(event, Token):
-                show(event.text)
-            elif isinstance(event, RunFinished | RunFailed):
-                last = event
-    assert last is not None, "a run ends with RunFinished or RunFailed"
+        async for one in events:
+            last = one.event
+            if isinstance(last, Token):
+                show(last.text)
     seconds = time.monotonic() - started
-    return Asked(last.draft, "", seconds) if isinstance(last, RunFinished) else Asked(None, last.error, seconds)
+    match last:
+        case RunFinished(draft):
+            return Asked(draft, "", seconds)
+        case RunFailed(error) | RunIncomplete(error):
+            return Asked(None, error, seconds)
+        case _:
+            return Asked(None, "somebody cancelled the run", seconds)
 
 
 def user_message(text: str, principal: Principal) -> Message:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, cast
 import uvicorn
 import uvloop
 
-from serving.commands.shell import DONE, CommandFailed, Shell, opened, say
+from serving.commands.shell import DONE, CommandFailed, Shell, opened, opened_database, say
+from serving.http_protocol import BoundedHead
 from serving.principal import Principal
-from serving.settings import Settings
+from serving.settings import Settings, SettingsError, is_loopback
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
@@ -28,19 +29,35 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 GRACE_SECONDS = 5
 """How long answers under way may go on after Ctrl-C; a second Ctrl-C cuts them."""
+CUT_SECONDS = 2
+"""How long those that are cut then have to store what was said."""
 
 
 def serve(shell: Shell, first: list[str]) -> int:
     """Serves until Ctrl-C or SIGTERM; `first` are paths to take in before.
 
     Raises:
+        SettingsError: other machines could reach it, and no access key was ever made.
         CommandFailed: the port is taken or may not be used.
     """
     gc.disable()  # a third of a start's time would be collections that find nothing
     sys.modules.setdefault("httpx._main", cast(ModuleType, None))  # httpx does without its own command line: a tenth
     settings = shell.settings().settings
+    if not is_loopback(settings.host):
+        asyncio.run(_refuse_without_keys(settings))
     with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, listener, shell.principal, first))
+
+
+async def _refuse_without_keys(settings: Settings) -> None:
+    from serving.keys import Keys
+
+    async with opened_database(settings) as database:
+        if not await Keys(database).any():
+            raise SettingsError(
+                f"host is {settings.host}, which other machines can reach, and there are no access keys yet; make one "
+                "with `parley keys create --tenant T --user U`, or listen on 127.0.0.1"
+            )
 
 
 @contextmanager
@@ -63,9 +80,9 @@ def _listening(settings: Settings) -> Generator[socket.socket]:
 class _Server(uvicorn.Server):
     """Uvicorn that says when it is ready; signals are ours, so that the runtime closes in order."""
 
-    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+    def __init__(self, config: uvicorn.Config, greeting: str, runtime: Runtime) -> None:
         super().__init__(config)
-        self._greeting = greeting
+        self._greeting, self._runtime = greeting, runtime
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -80,25 +97,30 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts to answer, then greets."""
+        """Starts to answer, then greets, then goes on with what an earlier server left."""
         await super().startup(sockets)
         sys.stdout.write(self._greeting)
         sys.stdout.flush()
-        self._warming = asyncio.create_task(asyncio.to_thread(_warm))
+        self._warming = asyncio.create_task(_warm(self._runtime))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Lets answers under way end, then stops."""
+        """Lets answers under way end, parks what can go on later, then stops, and says what became of each run."""
+        draining = asyncio.create_task(self._runtime.turns.drain(GRACE_SECONDS))
         await super().shutdown(sockets)
+        if self.force_exit:
+            await self._runtime.turns.drain()
+        for fate in await draining:
+            say(fate)
         await self._warming
 
 
-def _warm() -> None:
-    """Loads what the first turns need; what was loaded lives as long as the process and is never collected."""
-    from serving.runtime import warm
-
-    warm()
+async def _warm(runtime: Runtime) -> None:
+    """Loads what the first turns need, which lives as long as the process and is never collected; then takes up the
+    background runs that have no process."""
+    await runtime.warm()
     gc.freeze()
     gc.enable()
+    await runtime.turns.take_up()
 
 
 async def _serve(settings: Settings, listener: socket.socket, principal: Principal, first: list[str]) -> int:
@@ -109,16 +131,16 @@ async def _serve(settings: Settings, listener: socket.socket, principal: Princip
             await _take_in(runtime, principal, first)
         config = uvicorn.Config(
             create_app(runtime),
-            http="httptools",
+            http=BoundedHead,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS + CUT_SECONDS,
         )
-        await _Server(config, _greeting(settings, listener)).serve([listener])
+        await _Server(config, _greeting(settings, listener), runtime).serve([listener])
     return DONE
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from graphs.events import RunFailed, RunFinished, RunStarted, Token
+from graphs.events import RunCancelled, RunFailed, RunFinished, RunIncomplete, RunStarted, Token
 from serving.auth import principal
 from serving.errors import RUN_KEY, ApiError, error_event
 from serving.runtime import Runtime
@@ -100,6 +100,17 @@ def openai_routes(runtime: Runtime) -> APIRouter:
     return router
 
 
+def _broken_off(ending: RunFailed | RunIncomplete | RunCancelled) -> ApiError:
+    """What the client of an answer that was not completed is told."""
+    match ending:
+        case RunFailed(error):
+            return ApiError(502, error, code="model_failed")
+        case RunIncomplete(error):
+            return ApiError(503, error, code="stopping")
+        case RunCancelled():
+            return ApiError(409, "the run was cancelled by another request", code="cancelled")
+
+
 class _Answer:
     """One answer under way."""
 
@@ -114,8 +125,8 @@ class _Answer:
         role = b""
         sent = False
         async with aclosing(self._turns.run(self._turn)) as events:
-            async for event in events:
-                match event:
+            async for one in events:
+                match one.event:
                     case Token(text):
                         if text:
                             yield role + render.token(text)
@@ -125,9 +136,10 @@ class _Answer:
                         role = render.role()
                     case RunFinished(draft):
                         yield role + render.end(draft)
-                    case RunFailed(error):
+                    case RunFailed() | RunIncomplete() | RunCancelled():
                         if not sent:
-                            raise ApiError(502, error, code="model_failed")
+                            raise _broken_off(one.event)
+                        error = str(_broken_off(one.event))
                         yield error_event(error)
                     case _:
                         pass
@@ -141,14 +153,14 @@ class _Answer:
         render = self._renderer("")
         body = b""
         async with aclosing(self._turns.run(self._turn)) as events:
-            async for event in events:
-                match event:
+            async for one in events:
+                match one.event:
                     case RunStarted(run):
                         render = self._renderer(run)
                     case RunFinished(draft):
                         body = render.completion(draft)
-                    case RunFailed(error):
-                        raise ApiError(502, error, code="model_failed")
+                    case RunFailed() | RunIncomplete() | RunCancelled():
+                        raise _broken_off(one.event)
                     case _:
                         pass
         return Response(body, media_type="application/json")

@@ -14,7 +14,7 @@ import pytest
 import app as doors
 from agents.context import Sampling
 from agents.types import Citation, CitationSpan, Draft, Message, Note, Usage
-from graphs.events import Cited, Event, RunFailed, RunFinished, RunStarted, StepStarted, Token
+from graphs.events import Cited, Event, RunFailed, RunFinished, RunStarted, Sequenced, StepStarted, Token
 from knowledge.types import Found
 from memory.sqlite import Database
 from memory.store import MemoryUnavailable
@@ -54,18 +54,18 @@ class ToldTurns(Turns):
         self.events = events
         self.asked: list[TurnRequest] = []
 
-    async def run(self, request: TurnRequest) -> AsyncGenerator[Event, None]:
+    async def run(self, request: TurnRequest) -> AsyncGenerator[Sequenced, None]:
         self.asked.append(request)
-        for event in self.events:
+        for seq, event in enumerate(self.events, start=1):
             if isinstance(event, Exception):
                 raise event
-            yield event
+            yield Sequenced(RUN, seq, event)
 
 
 @pytest.fixture(scope="module")
 async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:
     folder = tmp_path_factory.mktemp("data")
-    settings = Settings(data_dir=folder, model="tiny-instruct", max_body_bytes=5_000)
+    settings = Settings(data_dir=folder, model="tiny-instruct", max_body_bytes=5_000, hosts="parley.test")
     async with open_runtime(settings) as runtime:
         yield runtime
 

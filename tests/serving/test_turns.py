@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
@@ -36,7 +37,8 @@ async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
 
 
 def turns(runtime: Runtime, model: ChatModel | None = None) -> Turns:
-    return Turns(replace(runtime.deps, model=model), load_engine, runtime.repository, Limits())
+    load = partial(load_engine, runtime.database)
+    return Turns(replace(runtime.deps, model=model), load, runtime.repository, Limits())
 
 
 def asking(text: str, thread: str = "") -> TurnRequest:
@@ -46,7 +48,7 @@ def asking(text: str, thread: str = "") -> TurnRequest:
 async def played(door: Turns, request: TurnRequest) -> list[Event]:
     with anyio.fail_after(30):
         async with aclosing(door.run(request)) as events:
-            return [event async for event in events]
+            return [one.event async for one in events]
 
 
 async def answered(door: Turns, request: TurnRequest) -> Draft:
@@ -111,13 +113,13 @@ async def test_what_was_said_before_a_cancel_is_stored_as_incomplete(runtime: Ru
     run = ""
     with anyio.fail_after(10):
         async with aclosing(turns(runtime, ScriptedModel(hanging)).run(asking("Tell me of the mill", thread))) as all_:
-            async for event in all_:
-                run = event.run if isinstance(event, RunStarted) else run
-                if isinstance(event, Token):
+            async for one in all_:
+                run = one.run
+                if isinstance(one.event, Token):
                     break
     assert (await row(runtime, run)).status == "cancelled"
     last = (await messages(runtime, thread))[-1]
-    assert (last.role, last.status, last.content) == ("assistant", "incomplete", "The mill stands ")
+    assert (last.role, last.status, last.content) == ("assistant", "cancelled", "The mill stands ")
 
 
 async def test_a_model_that_breaks_off_fails_the_run_and_keeps_what_was_said(runtime: Runtime) -> None:
@@ -127,15 +129,15 @@ async def test_a_model_that_breaks_off_fails_the_run_and_keeps_what_was_said(run
     assert isinstance(events[-1], RunFailed)
     stored = await row(runtime, run_id(events))
     assert (stored.status, stored.error) == ("failed", "the model's stream broke off")
-    assert [m.status for m in await messages(runtime, thread)] == ["complete", "incomplete"]
+    assert [m.status for m in await messages(runtime, thread)] == ["complete", "failed"]
 
 
 async def test_a_bug_is_raised_and_the_run_is_marked_as_failed(runtime: Runtime) -> None:
     run = ""
     with pytest.raises(ZeroDivisionError):
         async with aclosing(turns(runtime, ScriptedModel((ZeroDivisionError(),))).run(asking("Why a mill?"))) as all_:
-            async for event in all_:
-                run = event.run if isinstance(event, RunStarted) else run
+            async for one in all_:
+                run = one.run
     stored = await row(runtime, run)
     assert (stored.status, stored.error) == ("failed", "internal error: ZeroDivisionError")
 
@@ -145,7 +147,6 @@ async def test_a_busy_conversation_refuses_a_second_run_and_names_the_first(runt
     door = turns(runtime, ScriptedModel((ModelDelta("One"), anyio.Event())))
     async with aclosing(door.run(asking("Tell me of the mill", thread))) as first:
         started = await anext(first)
-        assert isinstance(started, RunStarted)
         with pytest.raises(ThreadBusy) as busy:
             await played(door, asking("And now?", thread))
         assert busy.value.run == started.run

@@ -1,0 +1,92 @@
+"""What a run said and how it ended, as rows: functions over a connection, each part of somebody's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphs.events import Event, Sequenced
+from serving.event_log import NOTHING, Said, pack, unpack
+from serving.records import Answer, RunEnd
+from serving.rows import ACTIVE, MESSAGE_COLUMNS, citations_of, end_values, message_values
+
+_MESSAGE = ", ".join(MESSAGE_COLUMNS)
+INSERT_MESSAGE = f"""INSERT INTO messages ({_MESSAGE})
+SELECT :thread, coalesce(max(number), 0) + 1, :id, :role, :content, :status, :run, :citations, :now
+FROM messages WHERE thread = :thread RETURNING {_MESSAGE}"""
+FINISH_RUN = f"""UPDATE runs SET status = :status, finished_at = :now, model = :model, outcome = :outcome,
+finish = :finish, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, model_calls = :model_calls,
+tool_calls = :tool_calls, verdicts = :verdicts, notes = :notes, error = :error
+WHERE id = :id AND {ACTIVE} RETURNING thread"""
+SET_ANSWER = "UPDATE runs SET answer = :answer WHERE id = :id"
+TOUCH_THREAD = "UPDATE threads SET updated_at = :now WHERE id = :thread"
+INSERT_EVENTS = "INSERT INTO events (run, first, last, body) VALUES (?, ?, ?, ?)"
+DELETE_EVENTS = "DELETE FROM events WHERE run = ?"
+DELETE_CHECKPOINTS = ("DELETE FROM checkpoints WHERE run = ?", "DELETE FROM checkpointwrites WHERE run = ?")
+SELECT_EVENTS = "SELECT first, body FROM events WHERE run = ? AND last > ? ORDER BY first"
+SELECT_KEPT = """SELECT m.content, m.citations
+FROM runs r JOIN messages m ON m.thread = r.thread AND m.number = r.answer WHERE r.id = ?"""
+FORGET_EVENTS = """DELETE FROM events WHERE run IN (
+SELECT DISTINCT e.run FROM events e LEFT JOIN runs r ON r.id = e.run WHERE r.id IS NULL OR r.finished_at < :before)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of a run's events, in order; the first has the number `first`."""
+
+    run: str
+    first: int
+    events: tuple[Event, ...]
+
+
+def keep(connection: sqlite3.Connection, part: Part) -> None:
+    """Stores more events of a run that is not over."""
+    if part.events:
+        last = part.first + len(part.events) - 1
+        connection.execute(INSERT_EVENTS, (part.run, part.first, last, pack(part.events)))
+
+
+def end_run(
+    connection: sqlite3.Connection, run: str, end: RunEnd, answer: Answer | None, events: Sequence[Event], now: str
+) -> bool:
+    """Records the end of a run, its answer where it is one of a conversation, and all its events in one blob.
+    False, and nothing is stored, when there is no such run or it was over."""
+    row = connection.execute(FINISH_RUN, end_values(run, end, now)).fetchone()
+    if row is None:
+        return False
+    thread, kept = row[0], NOTHING
+    if thread and answer is not None:
+        message = connection.execute(
+            INSERT_MESSAGE, message_values(thread, run, "assistant", answer, now)
+        ).fetchone()  # fmt: skip
+        connection.execute(SET_ANSWER, {"id": run, "answer": message[1]})
+        connection.execute(TOUCH_THREAD, {"thread": thread, "now": now})
+        kept = Said(answer.content, answer.citations)
+    connection.execute(DELETE_EVENTS, (run,))
+    connection.execute(INSERT_EVENTS, (run, 1, len(events), pack(events, kept)))
+    for statement in DELETE_CHECKPOINTS:
+        connection.execute(statement, (run,))
+    return True
+
+
+def events_of(connection: sqlite3.Connection, run: str, after: int = 0) -> list[Sequenced]:
+    """The stored events of a run with numbers above `after`."""
+    rows = connection.execute(SELECT_EVENTS, (run, after)).fetchall()
+    kept = _kept(connection, run) if rows else NOTHING
+    numbered = (
+        Sequenced(run, seq, event)
+        for first, body in rows
+        for seq, event in enumerate(unpack(run, body, kept), start=first)
+    )
+    return [one for one in numbered if one.seq > after]
+
+
+def forget_events(connection: sqlite3.Connection, before: str) -> int:
+    """Removes the events of runs that ended before a time, and says how many rows that were."""
+    return connection.execute(FORGET_EVENTS, {"before": before}).rowcount
+
+
+def _kept(connection: sqlite3.Connection, run: str) -> Said:
+    row = connection.execute(SELECT_KEPT, (run,)).fetchone()
+    return NOTHING if row is None else Said(row[0], citations_of(row[1]))
