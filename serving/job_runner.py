@@ -1,0 +1,271 @@
+"""The runner of background jobs: one in a server, one at a time on a data folder, off the way of every request."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import fcntl
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Container, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from memory.sqlite_errors import DatabaseUnavailable
+from serving.job_records import Job, NewJob
+from serving.job_store import JobStore
+from serving.job_work import Work
+from serving.retention import PARTS
+
+if TYPE_CHECKING:
+    from serving.jobs import Workflows
+
+T = TypeVar("T")
+
+LOCK = "jobs.lock"
+LOOK_SECONDS = 0.5
+"""How soon a job that another process has queued is seen."""
+LOCK_SECONDS = 2.0
+"""How soon a server takes over from the one that ran the jobs so far."""
+CHECK_SECONDS = 5.0
+"""How often it is looked whether a job was lost."""
+RETENTION_HOURS = 1.0
+HEAVY = frozenset({"ingest", "reembed"})
+"""Kinds that work for long: one at a time for a tenant, so that its uploads keep their order."""
+HEAVY_AT_ONCE, LIGHT_AT_ONCE = 2, 2
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Starts what is queued, in its order, and lets DBOS carry it out."""
+
+    def __init__(
+        self, store: JobStore, work: Work, database: Path, *, retention_hours: float = RETENTION_HOURS
+    ) -> None:
+        """`database`: the one file; DBOS keeps its own tables in it. `retention_hours`: between two passes."""
+        self._store, self._work, self._database = store, work, database
+        self._retention = timedelta(hours=retention_hours)
+        self._go = asyncio.Event()
+        self._steps = _Steps(work)
+        self._started: dict[str, int] = {}
+        self._next_check = 0.0
+        self._next_retention = 0.0
+
+    def start(self) -> None:
+        """Begins; before that nothing is imported, read or written."""
+        self._go.set()
+
+    async def run(self) -> None:
+        """Runs jobs until it is cancelled; then what is under way is broken off, for the next runner to go on with."""
+        await self._go.wait()
+        async with _alone(self._database.with_name(LOCK)):
+            workflows = await self._launch()
+            try:
+                with self._store.bell.listening() as heard:
+                    while True:
+                        try:
+                            await self._turn(workflows)
+                        except DatabaseUnavailable as error:
+                            log.warning("background jobs wait: %s", error)
+                            await asyncio.sleep(LOOK_SECONDS)
+                        await heard.wait(LOOK_SECONDS)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._steps.close()
+                    await asyncio.to_thread(workflows.close)
+                    await self._steps.close()  # of a job that was just being started
+
+    async def _launch(self) -> Workflows:
+        """DBOS, imported and started in a thread; tried again while the database cannot be used."""
+        while True:
+            launching = asyncio.create_task(asyncio.to_thread(_launch, self._database, self._steps))
+            try:
+                with anyio.CancelScope(shield=True):  # half a start could not be ended
+                    return await launching
+            except DatabaseUnavailable as error:
+                log.warning("%s", error)
+                await asyncio.sleep(LOCK_SECONDS)
+
+    async def _turn(self, workflows: Workflows) -> None:
+        """One look at what is to be done."""
+        for job, (attempt, error) in list(self._steps.broken.items()):
+            await self._store.fail(job, attempt, error)
+            del self._steps.broken[job]
+        await self._tidy_at_times(workflows)
+        unfinished = await self._store.unfinished()
+        await self._check(workflows, unfinished)
+        known = {job.id: job.attempt for job in unfinished}
+        self._started = {id: attempt for id, attempt in self._started.items() if known.get(id) == attempt}
+        for job in startable(unfinished, self._started.keys()):
+            await asyncio.to_thread(workflows.start, job.id, job.attempt)
+            self._started[job.id] = job.attempt
+
+    async def _check(self, workflows: Workflows, unfinished: Sequence[Job]) -> None:
+        """A job that nothing goes on with any more has failed: its owner may retry it."""
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + CHECK_SECONDS
+        for job in unfinished:
+            begun = job.status == "running" or self._started.get(job.id) == job.attempt
+            if begun and job.id not in self._steps.inside and await asyncio.to_thread(
+                workflows.is_lost, job.id, job.attempt
+            ):  # fmt: skip
+                await self._store.fail(job.id, job.attempt, "it broke off, and the log tells why")
+
+    async def _tidy_at_times(self, workflows: Workflows) -> None:
+        """Queues retention when the last one was begun long enough ago, by this server or another one."""
+        if time.monotonic() < self._next_retention:
+            return
+        self._next_retention = time.monotonic() + min(60.0, self._retention.total_seconds())
+        last = await self._store.newest("", "", "retention")
+        now = datetime.now(UTC)
+        if last is not None and now - self._retention < datetime.fromisoformat(last.created_at) <= now:
+            return
+        await asyncio.to_thread(workflows.forget, now - self._retention)
+        await self._store.add(NewJob("", "", "retention", PARTS))
+
+
+class _Steps:
+    """The bridge from DBOS's threads to the event loop: every step is a task here, which this object owns."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._closing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.inside: dict[str, int] = {}
+        """Jobs that a thread works on, and how many threads do."""
+        self.broken: dict[str, tuple[int, str]] = {}
+        """Jobs that broke off: the attempt, and why in words."""
+
+    def enter(self, job: str) -> None:
+        """See serving.jobs.Steps."""
+        self._loop.call_soon_threadsafe(self._entered, job)
+
+    def leave(self, job: str, attempt: int, error: BaseException | None) -> None:
+        """See serving.jobs.Steps."""
+        self._loop.call_soon_threadsafe(self._left, job, attempt, error)
+
+    def take(self, job: str, attempt: int) -> Sequence[tuple[int, str]]:
+        """See serving.jobs.Steps."""
+        return self._call(lambda: self._work.take(job, attempt))
+
+    def part(self, job: str, attempt: int, number: int) -> None:
+        """See serving.jobs.Steps."""
+        self._call(lambda: self._work.part(job, attempt, number))
+
+    def end(self, job: str, attempt: int) -> None:
+        """See serving.jobs.Steps."""
+        self._call(lambda: self._work.end(job, attempt))
+
+    async def close(self) -> None:
+        """Breaks off every step and waits until every thread has left its job."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await self._empty.wait()
+
+    def _call(self, step: Callable[[], Coroutine[None, None, T]]) -> T:
+        """Runs a step on the loop and waits for it, in a thread of DBOS."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(self._begin, step, future)
+        return future.result()
+
+    def _begin(self, step: Callable[[], Coroutine[None, None, T]], future: concurrent.futures.Future[T]) -> None:
+        if self._closing:
+            future.set_exception(_stopping())
+            return
+        task = asyncio.create_task(step())
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._done(done, future))
+
+    def _done(self, task: asyncio.Task[T], future: concurrent.futures.Future[T]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            future.set_exception(_stopping())
+        elif error := task.exception():
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+    def _entered(self, job: str) -> None:
+        self._empty.clear()
+        self.inside[job] = self.inside.get(job, 0) + 1
+
+    def _left(self, job: str, attempt: int, error: BaseException | None) -> None:
+        self.inside[job] -= 1
+        if not self.inside[job]:
+            del self.inside[job]
+        if isinstance(error, Exception):
+            text = str(error) if isinstance(error, DatabaseUnavailable) else f"internal error: {type(error).__name__}"
+            self.broken[job] = attempt, text
+        if not self.inside:
+            self._empty.set()
+
+
+def startable(unfinished: Sequence[Job], started: Container[str]) -> list[Job]:
+    """Which of the jobs that wait may begin now: few at a time, the oldest first; of a tenant one long one."""
+    busy = [job for job in unfinished if job.status == "running" or job.id in started]
+    found: list[Job] = []
+    for job in unfinished:
+        if job in busy:
+            continue
+        heavy = job.kind in HEAVY
+        alike = [one for one in busy if (one.kind in HEAVY) == heavy]
+        room = len(alike) < (HEAVY_AT_ONCE if heavy else LIGHT_AT_ONCE)
+        if room and not (heavy and any(one.tenant == job.tenant for one in alike)):
+            busy.append(job)
+            found.append(job)
+    return found
+
+
+def _launch(database: Path, steps: _Steps) -> Workflows:
+    """Imports and starts DBOS; in a thread."""
+    from serving.jobs import Workflows
+
+    return Workflows(database, steps)
+
+
+def _stopping() -> BaseException:
+    from serving.jobs import Stopping
+
+    return Stopping()
+
+
+@asynccontextmanager
+async def _alone(file: Path) -> AsyncGenerator[None]:
+    """Waits until no other process holds the lock; the system gives it up for a process that dies."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            if _locked(descriptor):
+                break
+            await asyncio.sleep(LOCK_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def working(runner: Runner) -> AsyncGenerator[Runner]:
+    """Runs jobs while its body does; they begin with `start`."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(runner.run)
+        yield runner
+        tasks.cancel_scope.cancel()
