@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.types import Citation, Draft, Note
+from agents.types import Citation, Draft, Emitted, Note, TextDelta
 from tools.types import JsonValue
 
 
@@ -102,6 +102,17 @@ Ending = RunFinished | RunFailed | RunCancelled | RunIncomplete
 Event = (
     RunStarted | StepStarted | StepFinished | Token | Cited | Noted | AnswerRestarted | ApprovalRequested | Ending
 )  # fmt: skip
+
+
+def emitted(item: Emitted) -> Event:
+    """What an agent sends out, as an event of its run."""
+    match item:
+        case TextDelta(text):
+            return Token(text)
+        case Citation():
+            return Cited(item)
+        case Note():
+            return Noted(item)
 
 
 @dataclass(frozen=True, slots=True)

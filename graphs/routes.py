@@ -6,6 +6,8 @@ They are coroutines because LangGraph would run plain functions in a thread pool
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from langgraph.graph import END
 from langgraph.runtime import Runtime
 from langgraph.types import Send
@@ -13,6 +15,9 @@ from langgraph.types import Send
 from agents.types import Plan, Verdict
 from graphs.state import ChatState, Run, StepState
 from memory.types import Vector
+
+Arrow = Callable[..., Awaitable[str | list[str] | list[Send]]]
+"""Takes the state and, by the name `runtime`, the run where it needs it."""
 
 
 async def after_begin(state: ChatState) -> list[str]:
