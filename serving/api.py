@@ -19,6 +19,7 @@ from serving.auth import Access
 from serving.docs_page import POLICY, docs_page
 from serving.errors import handle_errors
 from serving.guards import Guard
+from serving.job_runner import runner_of, working
 from serving.keys import Keys
 from serving.limits import RateLimits
 from serving.runtime import Runtime, open_runtime
@@ -59,9 +60,10 @@ def create_standalone(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_runtime(settings) as runtime:
+        async with open_runtime(settings) as runtime, working(runner_of(runtime)) as runner:
             keys.append(Keys(runtime.database))
             _add_wires(app, runtime)
+            runner.start()
             yield
 
     return _empty(settings, lambda: keys[0], lifespan)

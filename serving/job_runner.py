@@ -20,10 +20,11 @@ from memory.sqlite_errors import DatabaseUnavailable
 from serving.job_records import Job, NewJob
 from serving.job_store import JobStore
 from serving.job_work import Work
-from serving.retention import PARTS
+from serving.retention import PARTS, Retention
 
 if TYPE_CHECKING:
     from serving.jobs import Workflows
+    from serving.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -209,6 +210,18 @@ class _Steps:
             self.broken[job] = attempt, text
         if not self.inside:
             self._empty.set()
+
+
+def runner_of(runtime: Runtime) -> Runner:
+    """The runner over a process's open parts."""
+    retention = Retention(
+        runtime.database, runtime.catalog, runtime.jobs, runtime.uploads, event_hours=runtime.settings.event_hours
+    )
+    work = Work(
+        runtime.jobs, runtime.uploads, retention, database=runtime.database, ingest=runtime.ingest,
+        catalog=runtime.catalog, repository=runtime.repository, deps=runtime.deps,
+    )  # fmt: skip
+    return Runner(runtime.jobs, work, runtime.database.path)
 
 
 def startable(unfinished: Sequence[Job], started: Container[str]) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import datetime
 import orjson
 
 from memory.sqlite import Database
+from memory.sqlite_errors import DatabaseUnavailable
 from serving.bell import Bell
 from serving.idempotency import AlreadyMade, Claim, keep
 from serving.ids import uuid7
@@ -77,12 +79,16 @@ FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.document = :document AND i.status IN ('queued', 'failed') AND j.tenant = :tenant ORDER BY i.job DESC LIMIT 1"""
 SELECT_UPLOADER = """SELECT 1 FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE j.tenant = :tenant AND j.user = :user AND j.kind = 'ingest' AND i.document = :document LIMIT 1"""
+SELECT_IS_FIRST = """SELECT 1 FROM messages WHERE thread = :thread
+HAVING sum(role = 'assistant') = 1 AND sum(status <> 'complete') = 0"""
 SELECT_NEEDED = """SELECT 1 FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.content = :content AND i.status <> 'done' AND j.tenant = :tenant LIMIT 1"""
 SELECT_OLD = """SELECT id FROM jobs WHERE status IN ('finished', 'failed', 'cancelled') AND updated_at < :before
 LIMIT :limit"""
 FORGET_ITEMS = "DELETE FROM jobitems WHERE job IN (SELECT value FROM json_each(:ids))"
 FORGET_JOBS = "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(:ids))"
+
+log = logging.getLogger(__name__)
 
 _Value = str | int | None
 _JobRow = tuple[str, str, str, str, str, int, int, int, str, int, int, str, str, str]
@@ -242,6 +248,22 @@ class JobStore:
         dropped = await self._database.write(lambda connection: connection.execute(CANCEL_DOCUMENT, values).rowcount)
         self.bell.ring()
         return dropped > 0
+
+    async def title_later(self, tenant: str, user: str, thread: str) -> None:
+        """Queues the making of a title when a conversation has got its first answer; for `Turns`."""
+        id, new = uuid7(), NewJob(tenant, user, "title", (NewItem(thread),))
+
+        def insert(connection: sqlite3.Connection) -> bool:
+            first = connection.execute(SELECT_IS_FIRST, {"thread": thread}).fetchone() is not None
+            if first:
+                insert_job(connection, id, new)
+            return first
+
+        try:
+            if await self._database.write(insert):
+                self.bell.ring()
+        except DatabaseUnavailable as error:  # the first question stays the title
+            log.warning("no title for the conversation %s: %s", thread, error)
 
     # -- for the runner ----------------------------------------------------------------------------------------
 

@@ -26,11 +26,13 @@ from memory.open import open_memory
 from memory.sqlite import Database, DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
 from serving.database import open_database
+from serving.job_store import JobStore
 from serving.leases import Leases
 from serving.principal import Principal
 from serving.repository import Repository
 from serving.settings import Settings
 from serving.turns import Engine, Turns
+from serving.uploads import Uploads
 from tools import builtin
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class Runtime:
     deps: Deps
     turns: Turns
     model: OpenModel | None
+    jobs: JobStore
+    uploads: Uploads
 
     async def search(self, principal: Principal, query: str, limit: int) -> list[Found]:
         """The passages that fit a query best, for the search door.
@@ -127,11 +131,14 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         rows = Repository(database)
         stack.callback(rows.close)
         await Leases(rows).recover()
-        turns = Turns(deps, partial(load_engine, database), rows, _limits(settings))
+        jobs = JobStore(database)
+        answered = {} if model is None else {"answered": jobs.title_later}  # without a model there is no better title
+        turns = Turns(deps, partial(load_engine, database), rows, _limits(settings), **answered)
         stack.push_async_callback(turns.close)
         ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
         yield Runtime(
-            settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model
+            settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model, jobs,
+            Uploads(data / "uploads"),
         )  # fmt: skip
 
 

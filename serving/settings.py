@@ -144,6 +144,21 @@ class Settings(BaseModel):
         Field(ge=1_000, le=1_000_000, description="Longest address and headers of a request, in bytes."),
         Allowed("a whole number from 1000 to 1000000"),
     ] = 32_768
+    max_upload_bytes: Annotated[
+        int,
+        Field(ge=1_000, le=200_000_000, description="Largest file that may be uploaded, in bytes."),
+        Allowed("a whole number from 1000 to 200000000"),
+    ] = 50_000_000
+    max_upload_files: Annotated[
+        int,
+        Field(ge=1, le=10_000, description="Files that one upload may bring."),
+        Allowed("a whole number from 1 to 10000"),
+    ] = 1_000
+    event_hours: Annotated[
+        float,
+        Field(ge=1, le=87_600, allow_inf_nan=False, description="Hours that a run's events are kept after its end."),
+        Allowed("hours, from 1 to 87600"),
+    ] = 24.0
     parse_seconds: Annotated[Seconds, Field(description="Time to parse one file.")] = 120.0
     parse_memory_mb: Annotated[
         int,

@@ -24,6 +24,7 @@ from serving.principal import Principal
 from serving.settings import Settings, SettingsError, is_loopback
 
 if TYPE_CHECKING:
+    from serving.job_runner import Runner
     from serving.runtime import Runtime
 
 BACKLOG = 1024
@@ -80,9 +81,9 @@ def _listening(settings: Settings) -> Generator[socket.socket]:
 class _Server(uvicorn.Server):
     """Uvicorn that says when it is ready; signals are ours, so that the runtime closes in order."""
 
-    def __init__(self, config: uvicorn.Config, greeting: str, runtime: Runtime) -> None:
+    def __init__(self, config: uvicorn.Config, greeting: str, runtime: Runtime, runner: Runner) -> None:
         super().__init__(config)
-        self._greeting, self._runtime = greeting, runtime
+        self._greeting, self._runtime, self._runner = greeting, runtime, runner
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -101,7 +102,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         sys.stdout.write(self._greeting)
         sys.stdout.flush()
-        self._warming = asyncio.create_task(_warm(self._runtime))
+        self._warming = asyncio.create_task(_warm(self._runtime, self._runner))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets answers under way end, parks what can go on later, then stops, and says what became of each run."""
@@ -114,17 +115,19 @@ class _Server(uvicorn.Server):
         await self._warming
 
 
-async def _warm(runtime: Runtime) -> None:
+async def _warm(runtime: Runtime, runner: Runner) -> None:
     """Loads what the first turns need, which lives as long as the process and is never collected; then takes up the
-    background runs that have no process."""
+    background runs that have no process, and the background jobs."""
     await runtime.warm()
     gc.freeze()
     gc.enable()
     await runtime.turns.take_up()
+    runner.start()
 
 
 async def _serve(settings: Settings, listener: socket.socket, principal: Principal, first: list[str]) -> int:
     from serving.api import create_app
+    from serving.job_runner import runner_of, working
 
     async with opened(settings) as runtime:
         if first:
@@ -140,7 +143,8 @@ async def _serve(settings: Settings, listener: socket.socket, principal: Princip
             backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_SECONDS + CUT_SECONDS,
         )
-        await _Server(config, _greeting(settings, listener), runtime).serve([listener])
+        async with working(runner_of(runtime)) as runner:
+            await _Server(config, _greeting(settings, listener), runtime, runner).serve([listener])
     return DONE
 
 
