@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,13 +22,23 @@ from serving.wires.record_models import RUN, TIME
 from serving.wires.reply import reply
 
 
+def _thumb(rating: int) -> int:
+    if rating not in (1, -1):
+        raise PydanticCustomError("rating", "Input should be 1 or -1")
+    return rating
+
+
+Rating = Annotated[int, AfterValidator(_thumb), Field(json_schema_extra={"enum": [1, -1]})]
+"""A strict int, which Literal[1, -1] is not: that takes true for 1."""
+
+
 class NewFeedback(BaseModel):
     """What you think of an answer."""
 
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
     run_id: str = Field(min_length=1, max_length=100, examples=[RUN])
-    rating: Literal[1, -1] = Field(description="1: good, -1: bad.")
+    rating: Rating = Field(description="1: good, -1: bad.")
     reason: str | None = Field(default=None, max_length=4_000)
 
 
