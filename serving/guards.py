@@ -115,9 +115,10 @@ class Guard:
 
 def _name(host: bytes) -> bytes:
     """A host without its port."""
-    if host.startswith(b"["):
-        return host.partition(b"]")[0] + b"]"
-    return host.partition(b":")[0]
+    if not host.startswith(b"["):
+        return host.partition(b":")[0]
+    name, end, port = host.partition(b"]")
+    return name + end if port[:1] in (b"", b":") else b""
 
 
 async def _allow(headers: Mapping[bytes, bytes], send: Send) -> None:

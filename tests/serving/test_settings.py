@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import NAMES, DataFolderUnusable, Loaded, Settings, SettingsError, load, open_data_dir
+from serving.settings import (
+    NAMES,
+    DataFolderUnusable,
+    Loaded,
+    Settings,
+    SettingsError,
+    is_loopback,
+    load,
+    open_data_dir,
+)
 
 
 @pytest.fixture
@@ -92,8 +101,11 @@ def test_a_working_folder_that_is_the_data_folder_is_read_once(work: Path) -> No
         ("model_window", "12", "1024 or more"),
         ("model_url", "host:8000", "an address such as http://"),
         ("model_url", "ftp://host/v1", "an address such as http://"),
-        ("host", "0.0.0.0", "no access keys yet"),
-        ("host", "parley.example", "a loopback address: 127.0.0.1, ::1 or localhost"),
+        ("host", "http://parley.example", "an address or a name of this machine"),
+        ("hosts", "parley.example:8080", "host names without a port"),
+        ("cors_origins", "*", "origins such as https://chat.example"),
+        ("cors_origins", "https://chat.example/", "origins such as https://chat.example"),
+        ("rate_per_minute", "-1", "0 (no limit)"),
         ("data_dir", "~nobody-of-that-name/x", "home"),
     ],
 )
@@ -106,9 +118,24 @@ def test_a_wrong_value_is_named_with_what_is_allowed_and_its_origin(
     assert allowed in said
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1"])
-def test_every_loopback_address_is_a_host(work: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("localhost", True), ("127.0.0.2", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("box.lan", False)],
+)
+def test_every_address_is_a_host_and_loopback_is_known(work: Path, host: str, near: bool) -> None:
     assert loaded(work, {"PARLEY_HOST": host}).settings.host == host
+    assert is_loopback(host) == near
+
+
+def test_a_list_is_names_between_commas(work: Path) -> None:
+    said = {
+        "PARLEY_HOSTS": " Box.lan, parley.example ,",
+        "PARLEY_CORS_ORIGINS": "https://Chat.example,http://[::1]:3000",
+    }
+    settings = loaded(work, said).settings
+    assert settings.names("hosts") == ("box.lan", "parley.example")
+    assert settings.names("cors_origins") == ("https://chat.example", "http://[::1]:3000")
+    assert loaded(work, {}).settings.names("hosts") == ()
 
 
 def test_all_wrong_values_are_told_at_once(work: Path) -> None:
