@@ -133,7 +133,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
         await Leases(rows).recover()
         jobs = JobStore(database)
         answered = {} if model is None else {"answered": jobs.title_later}  # without a model there is no better title
-        turns = Turns(deps, partial(load_engine, database), rows, _limits(settings), **answered)
+        turns = Turns(deps, partial(load_engine, database), rows, limits_of(settings), **answered)
         stack.push_async_callback(turns.close)
         ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
         yield Runtime(
@@ -172,7 +172,8 @@ async def _model(settings: Settings, stack: AsyncExitStack) -> OpenModel | None:
     return model
 
 
-def _limits(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> Limits:
+    """What one turn may spend."""
     return Limits(
         seconds=settings.turn_seconds,
         model_calls=settings.turn_model_calls,

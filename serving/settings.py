@@ -19,7 +19,8 @@ from platformdirs import user_data_dir
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 PREFIX = "PARLEY_"
-BENCH = "PARLEY_BENCH_"
+OTHERS = ("PARLEY_BENCH_", "PARLEY_STUDIO_")
+"""Variables of benchmarks and of `make studio`."""
 
 
 class SettingsError(Exception):
@@ -235,7 +236,7 @@ class _Layers:
     def environment(self, environ: Mapping[str, str | None], where: str, base: Path) -> None:
         """Takes the PARLEY_ variables."""
         for variable, value in sorted(environ.items()):
-            if not variable.startswith(PREFIX) or variable.startswith(BENCH) or value is None:
+            if not variable.startswith(PREFIX) or variable.startswith(OTHERS) or value is None:
                 continue
             name = variable.removeprefix(PREFIX).lower()
             if name in NAMES and variable == PREFIX + name.upper():
