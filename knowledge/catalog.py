@@ -36,6 +36,10 @@ class Catalog(Protocol):
         """All documents whose path lies below the folder (on a path boundary), by path; "" means all."""
         ...
 
+    async def after(self, tenant: str, path: str, limit: int) -> list[Document]:
+        """The first `limit` documents whose path comes after this one, by path; all paths come after ""."""
+        ...
+
     async def begun(self, tenant: str, folder: str) -> dict[str, str]:
         """Path to id of the documents below the folder that were begun and neither put nor removed since."""
         ...

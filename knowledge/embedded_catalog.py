@@ -95,6 +95,10 @@ class EmbeddedCatalog:
         found = await self._documents("1 ORDER BY path", (to_sql(tenant),))
         return [document for document in found if _is_below(document.path, folder)]
 
+    async def after(self, tenant: str, path: str, limit: int) -> list[Document]:
+        """See Catalog."""
+        return await self._documents("path > ? ORDER BY path LIMIT ?", (to_sql(tenant), to_sql(path), limit))
+
     async def begun(self, tenant: str, folder: str) -> dict[str, str]:
         """See Catalog."""
 
@@ -105,7 +109,7 @@ class EmbeddedCatalog:
 
         return await self._read(read)
 
-    async def _documents(self, where: str, values: Sequence[_Sql]) -> list[Document]:
+    async def _documents(self, where: str, values: Sequence[_Sql | int]) -> list[Document]:
         def read(connection: sqlite3.Connection) -> list[Document]:
             rows = connection.execute(f"{_SELECT} FROM documents d WHERE d.tenant = ? AND {where}", values)
             return [_document(row) for row in rows]

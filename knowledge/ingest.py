@@ -28,7 +28,7 @@ from memory.embedding import Embedder
 from memory.sqlite_errors import DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
 
-__all__ = ["Ingest", "NotFound", "Progress"]
+__all__ = ["Ingest", "NotFound", "Progress", "document_id"]
 
 _MANY = 100
 VERSION = "1"
@@ -292,7 +292,7 @@ class Ingest:
         digest = await asyncio.to_thread(self._digest, data) if len(data) > 1_000_000 else self._digest(data)
         if known is not None and known.sha256 == digest:
             return None
-        id = hashlib.sha256(f"{tenant}\0{path}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        id = document_id(tenant, path)
         version = digest[:12]
         parsed = await self._parser.parse(data, name) if data else None
         passages = (
@@ -313,6 +313,11 @@ class Ingest:
 
     def _digest(self, data: bytes) -> str:
         return hashlib.sha256(self._made_by.encode() + b"\0" + data).hexdigest()
+
+
+def document_id(tenant: str, path: str) -> str:
+    """The id of the document at a path, whether there is one or not."""
+    return hashlib.sha256(f"{tenant}\0{path}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _bytes(path: Path) -> bytes:

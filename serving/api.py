@@ -26,8 +26,10 @@ from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from serving.wires.describe import Problem
 from serving.wires.describe_access import SCHEMES, refusals, security
+from serving.wires.documents import document_routes
 from serving.wires.feedback import NewFeedback, feedback_routes
 from serving.wires.health import health_routes
+from serving.wires.jobs import job_routes
 from serving.wires.openai_chat import openai_routes
 from serving.wires.openai_request import ChatRequest
 from serving.wires.runs import RunRequest, run_routes
@@ -38,7 +40,16 @@ DESCRIPTION = """Chat over your own documents: streamed, cited answers, with or 
 
 Any OpenAI client works with `base_url` set to `/v1` of this address, the model `parley` and any key."""
 
-WIRES = (openai_routes, thread_routes, run_routes, feedback_routes, search_routes, health_routes)
+WIRES = (
+    openai_routes,
+    thread_routes,
+    run_routes,
+    feedback_routes,
+    document_routes,
+    job_routes,
+    search_routes,
+    health_routes,
+)
 BODIES: tuple[type[BaseModel], ...] = (
     ChatRequest, NewThread, ThreadChange, RunRequest, NewFeedback, SearchRequest, Problem,
 )  # fmt: skip

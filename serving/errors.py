@@ -20,6 +20,7 @@ from memory.store import MemoryUnavailable
 from serving.feedback import UnknownRun
 from serving.idempotency import KeyReused
 from serving.ids import uuid7
+from serving.job_records import UnknownJob
 from serving.paging import WrongCursor
 from serving.records import EventsGone, ServerStopping, ThreadBusy, UnknownThread
 from tools.types import JsonObject
@@ -43,6 +44,7 @@ CODES = {
     500: "bug",
     502: "model_failed",
     503: "unavailable",
+    507: "storage_full",
 }
 """The kind of a problem whose error has no code of its own, by status."""
 RUN_KEY = "parley.run"
@@ -124,7 +126,7 @@ def translate(error: Exception) -> ApiError:
             return ApiError(400, f"{name}: {first['msg']}", param=name)
         case WrongCursor():
             return ApiError(400, str(error), param="cursor")
-        case UnknownThread() | UnknownRun():
+        case UnknownThread() | UnknownRun() | UnknownJob():
             return ApiError(404, str(error))
         case ThreadBusy():
             return ApiError(409, str(error), code="thread_busy", run=error.run)
@@ -143,6 +145,7 @@ EXPECTED = (
     WrongCursor,
     UnknownThread,
     UnknownRun,
+    UnknownJob,
     ThreadBusy,
     KeyReused,
     EventsGone,

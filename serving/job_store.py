@@ -32,6 +32,7 @@ from serving.times import now, stamp
 LOOK_SECONDS = 1.0
 """How soon what another process has changed is seen."""
 ITEMS_AT_ONCE = 20
+MANY = 1_000_000
 ERRORS_SHOWN = 3
 DELETED = "its document was deleted"
 """Error of a part whose document was deleted before it was made."""
@@ -79,8 +80,7 @@ FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.document = :document AND i.status IN ('queued', 'failed') AND j.tenant = :tenant ORDER BY i.job DESC LIMIT 1"""
 SELECT_UPLOADER = """SELECT 1 FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE j.tenant = :tenant AND j.user = :user AND j.kind = 'ingest' AND i.document = :document LIMIT 1"""
-SELECT_IS_FIRST = """SELECT 1 FROM messages WHERE thread = :thread
-HAVING sum(role = 'assistant') = 1 AND sum(status <> 'complete') = 0"""
+COUNT_ANSWERS = "SELECT sum(role = 'assistant'), sum(status <> 'complete') FROM messages WHERE thread = :thread"
 SELECT_NEEDED = """SELECT 1 FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.content = :content AND i.status <> 'done' AND j.tenant = :tenant LIMIT 1"""
 SELECT_OLD = """SELECT id FROM jobs WHERE status IN ('finished', 'failed', 'cancelled') AND updated_at < :before
@@ -123,11 +123,12 @@ class JobStore:
 
     # -- for owners --------------------------------------------------------------------------------------------
 
-    async def add(self, new: NewJob, claim: Claim | None = None) -> Job:
-        """A new job, queued; with a claim, the job that the same request made before.
+    async def add(self, new: NewJob, claim: Claim | None = None) -> tuple[Job, bool]:
+        """A new job, queued, and True; with a claim, the job that the same request made before, and False.
 
         Raises:
             KeyReused: the claim's key came with another request; nothing is stored.
+            UnknownJob: what the same request made is no longer kept.
         """
         id = uuid7()
 
@@ -137,15 +138,13 @@ class JobStore:
             insert_job(connection, id, new)
             return id
 
+        owner = Owner(new.tenant, new.user)
         try:
             await self._database.write(insert)
         except AlreadyMade as earlier:
-            id = earlier.made
+            return await self._known(owner, earlier.made), False
         self.bell.ring()
-        job = await self.get(Owner(new.tenant, new.user), id)
-        if job is None:
-            raise UnknownJob(f"the job {id} that this request made is no longer kept")
-        return job
+        return await self._known(owner, id), True
 
     async def get(self, owner: Owner, id: str) -> Job | None:
         """The owner's job of that id."""
@@ -176,6 +175,14 @@ class JobStore:
         values = {"id": id, "after": after, "limit": limit + 1}
         rows = await self._database.read(lambda connection: connection.execute(SELECT_ITEMS, values).fetchall())
         return page(id, [_item(row) for row in rows], limit, lambda item: str(item.number))
+
+    async def all_items(self, owner: Owner, id: str) -> Sequence[Item]:
+        """All parts of a job, in order.
+
+        Raises:
+            UnknownJob: the owner has no such job.
+        """
+        return (await self.items(owner, id, None, MANY)).items
 
     async def cancel(self, owner: Owner, id: str) -> Job:
         """Cancels what has not begun: a job that waits is over at once, one that runs after the part under way.
@@ -254,7 +261,7 @@ class JobStore:
         id, new = uuid7(), NewJob(tenant, user, "title", (NewItem(thread),))
 
         def insert(connection: sqlite3.Connection) -> bool:
-            first = connection.execute(SELECT_IS_FIRST, {"thread": thread}).fetchone() is not None
+            first = connection.execute(COUNT_ANSWERS, {"thread": thread}).fetchone() == (1, 0)
             if first:
                 insert_job(connection, id, new)
             return first

@@ -56,6 +56,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "fastapi": ("app.py", *WEB),
     "starlette": WEB,
     "pydantic": ("serving/settings.py", "serving/api.py", "serving/wires/*.py", "agents/ask.py"),
+    "python_multipart": ("serving/wires/multipart.py",),
     "pydantic_core": ("serving/wires/*.py",),
     "rich": ("serving/commands/*.py", "serving/doctor.py", "evals/*.py"),
 }

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowledge.sentences import load
-from knowledge.steps import passages_of
 from knowledge.types import Document, Passage
 from serving.commands.shell import DONE, CommandFailed, Shell, console, say, write_json
+from serving.documents import passages_of, remove
 from serving.principal import Principal
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
 
-VERSION = 12
 UNITS = ("B", "kB", "MB", "GB")
 
 
@@ -53,7 +51,7 @@ def show_document(shell: Shell, name: str) -> int:
 
 async def _show(shell: Shell, runtime: Runtime, name: str) -> int:
     document = await _named(runtime, shell.principal, name)
-    passages = await _passages(runtime, document)
+    passages = await passages_of(runtime, document, 0, document.passages)
     if shell.json:
         write_json({**_json(document), "content": [_content(passage) for passage in passages]})
         return DONE
@@ -71,13 +69,6 @@ async def _show(shell: Shell, runtime: Runtime, name: str) -> int:
     return DONE
 
 
-async def _passages(runtime: Runtime, document: Document) -> list[Passage]:
-    """All passages, in order. A passage's version is the beginning of its document's hash."""
-    tenant, version = document.tenant, document.sha256[:VERSION]
-    ids = [f"{document.id}.{version}.{index}" for index in range(document.passages)]
-    return [load(record.payload) for record in await runtime.memory.get(passages_of(tenant), ids)]
-
-
 def remove_documents(shell: Shell, names: list[str]) -> int:
     """Removes documents with all that came from them.
 
@@ -90,7 +81,7 @@ def remove_documents(shell: Shell, names: list[str]) -> int:
 async def _remove(shell: Shell, runtime: Runtime, names: list[str]) -> int:
     removed = [await _named(runtime, shell.principal, name) for name in names]
     for document in removed:
-        await runtime.ingest.remove(document.tenant, document.id)
+        await remove(runtime, document.tenant, document.id)
         if not shell.json:
             say(f"removed {document.path}")
     if shell.json:

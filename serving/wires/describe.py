@@ -67,6 +67,7 @@ _MEANINGS = {
     415: "The body is not declared as JSON.",
     500: "A bug; the text has an id that the log explains.",
     503: "The stored data cannot be used now; the text says why.",
+    507: "The disk is full; nothing of it was stored.",
 }
 _EXAMPLES: dict[int, JsonObject] = {
     400: {"type": "/problems/invalid-request", "title": "Bad Request", "status": 400, "param": "messages",

@@ -54,6 +54,16 @@ async def test_below_goes_by_whole_folder_names(catalog: Catalog) -> None:
     assert len(await catalog.below("t", "/")) == 4
 
 
+async def test_documents_come_page_by_page_in_the_order_of_their_paths(catalog: Catalog) -> None:
+    for number, path in enumerate(["b.md", "a.md", "/docs/c.md", "é.md"]):
+        await catalog.put(replace(GUIDE, id=str(number), path=path))
+    await catalog.put(replace(GUIDE, tenant="u"))
+    first = await catalog.after("t", "", 2)
+    assert [document.path for document in first] == ["/docs/c.md", "a.md"]
+    assert [document.path for document in await catalog.after("t", "a.md", 9)] == ["b.md", "é.md"]
+    assert await catalog.after("t", "é.md", 2) == []
+
+
 async def test_a_removed_document_is_gone_and_removing_none_is_no_error(catalog: Catalog) -> None:
     await catalog.put(GUIDE)
     await catalog.remove("t", "d1")
