@@ -105,13 +105,14 @@ def rank(question: Question, vector: Vector, found: Sequence[Found], table: Word
     likeness: Floats = table.vectors(question.words) @ table.vectors(list(places)).T
     likeness[likeness <= SOFT_MATCH] = 0.0
     scored: list[Scored] = []
-    for place, (one, page) in enumerate(zip(found, pages, strict=True)):
+    for place, (one, page, earlier) in enumerate(zip(found, pages, _earlier(found), strict=True)):
         units = one.passage.units
         if not units:
             continue
         columns = np.fromiter((places[word] for word in page.words), np.intp, len(page.words))
         cosines, vectors = _cosines(vector, one)
         terms = _terms(question, one.passage, page, cosines, likeness[:, columns])
+        terms["pos"] = np.minimum(earlier + np.arange(len(units)), 10) / 10.0
         scores = sum(weight * terms[name] for name, weight in WEIGHTS.items())
         scores += WEIGHT * np.array([bonus(question.form, one.passage, row) for row in range(len(units))])
         confidence = 11.3 * cosines + 5.65 * terms["soft_ctx"] - 8.25
@@ -125,7 +126,7 @@ def rank(question: Question, vector: Vector, found: Sequence[Found], table: Word
 def _terms(
     question: Question, passage: Passage, page: Analysed, cosines: Floats, likeness: Floats
 ) -> dict[str, NDArray[np.floating]]:
-    """The nine terms, one value for each unit; `likeness` is that of each question word and each of the page's."""
+    """All terms but "pos", one value for each unit; `likeness` is that of each question word and each of the page's."""
     shape = len(question.stems), len(passage.units)
     held = np.array([[word in stems for stems in page.held] for word in question.stems], np.bool_).reshape(shape)
     named = np.array([[word in stems for stems in page.labels] for word in question.stems], np.bool_).reshape(shape)
@@ -145,8 +146,25 @@ def _terms(
         "carry": (previous - own) * page.pronouns,
         "kind": np.array([question.expected.value(unit.text) for unit in passage.units]),
         "soft_ctx": question.weights @ np.maximum(match, LABEL_MATCH * named),
-        "pos": np.minimum(np.arange(shape[1]), 10) / 10.0,
     }
+
+
+def _earlier(found: Sequence[Found]) -> list[int]:
+    """How many units stand before each passage's first in the text that it goes on.
+
+    A paragraph, list or table that is too long for one passage is cut: where the part before was found too, its
+    next part does not begin anew, else a sentence from its middle would rank like an opening one.
+    """
+    counts = [0] * len(found)
+    ends: dict[tuple[str, int], int] = {}
+    for place in sorted(range(len(found)), key=lambda place: found[place].passage.start):
+        passage = found[place].passage
+        begins_inside = bool(passage.blocks) and passage.blocks[0].start == 0  # else it begins with a heading
+        before = ends.get((passage.document, passage.start - 1)) if begins_inside else None
+        ends[passage.document, passage.end] = place
+        if before is not None:
+            counts[place] = counts[before] + len(found[before].passage.units)
+    return counts
 
 
 def _cosines(vector: Vector, found: Found) -> tuple[Floats, Vectors | None]:

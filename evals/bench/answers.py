@@ -21,6 +21,7 @@ from agents.quote import Quoted, quote, ranking
 from agents.retrieve import PASSAGES
 from agents.scoring import Scored
 from evals.bench.question_sets import Collection, Question, docs, selqa, squad
+from knowledge.sentences import load
 from knowledge.types import Found
 from memory.types import Scope
 from serving.principal import Principal
@@ -159,7 +160,7 @@ class Bench:
             absent: list[float] = []
             for question in each.questions:
                 found = await self._found(each, question.text, MANY)
-                own = [one for one in found if Path(one.document.path).name == question.file]
+                own = await self._whole(each, [one for one in found if Path(one.document.path).name == question.file])
                 others = [one for one in found if one.document.title != each.title(question.file)][:PASSAGES]
                 ranked = await self._ranked(each, question, own)
                 alone.append((question, any(_unit_right(question, own[one.found], one.unit) for one in ranked[:1])))
@@ -197,6 +198,15 @@ class Bench:
         vector = (await deps.embedder.embed([question.text]))[0]
         _, ranked = await ranking(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
         return ranked
+
+    async def _whole(self, collection: Collection, found: Sequence[Found]) -> list[Found]:
+        """All passages of the one document that these are of, as if a search had found them."""
+        if not found:
+            return []
+        document, (version, _, _) = found[0].document, found[0].passage.id.rpartition(".")
+        ids = [f"{version}.{index}" for index in range(document.passages)]
+        records = await self._runtime.memory.get(Scope(collection.name, "passages"), ids)
+        return [Found(document, load(record.payload), 0.0, {}, record.label, record.parts) for record in records]
 
     async def _found(self, collection: Collection, question: str, limit: int) -> list[Found]:
         return await self._runtime.search(Principal(tenant=collection.name), question, limit)

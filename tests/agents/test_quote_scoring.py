@@ -216,3 +216,31 @@ async def test_vectors_that_do_not_fit_the_units_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="other vectors"):
         ranked("owls", wrong)
+
+
+LONG = " ".join(
+    f"Ship {number} of the fleet carried salt and timber to the northern ports every year." for number in range(26)
+)
+"""A paragraph of 26 sentences: two passages."""
+
+
+async def places(title: str, text: str) -> list[float]:
+    """What the place of each passage's first unit costs, against its last: the units differ in nothing else."""
+    found = await found_in(HashEmbedder(), title, text)
+    scored = {(each.found, each.unit): each.score for each in ranked("", *found)}
+    return [scored[place, 0] - scored[place, len(one.passage.units) - 1] for place, one in enumerate(found)]
+
+
+async def test_a_sentence_from_the_middle_of_a_long_paragraph_does_not_rank_as_an_opening_one() -> None:
+    assert await places("Fleet", LONG) == pytest.approx([1.2, 0.0])
+
+
+async def test_a_paragraph_of_its_own_begins_anew() -> None:
+    paragraphs = LONG[: LONG.index("Ship 13")].rstrip() + "\n\n" + LONG[LONG.index("Ship 13") :]
+    assert await places("Fleet", paragraphs) == pytest.approx([1.2, 1.2])
+
+
+async def test_a_later_part_that_was_found_without_the_one_before_begins_anew() -> None:
+    _, later = await found_in(HashEmbedder(), "Fleet", LONG)
+    scored = {each.unit: each.score for each in ranked("", later)}
+    assert scored[0] - scored[len(later.passage.units) - 1] == pytest.approx(1.2)
