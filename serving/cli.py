@@ -30,6 +30,8 @@ documents = typer.Typer(name="documents", help="List, show and remove documents.
 app.add_typer(documents)
 keys = typer.Typer(name="keys", help="Make, list and revoke the access keys of the HTTP API.", no_args_is_help=True)
 app.add_typer(keys)
+jobs = typer.Typer(name="jobs", help="List, show, start, retry and cancel background jobs.", no_args_is_help=True)
+app.add_typer(jobs)
 threads = typer.Typer(name="threads", help="List, show, export and delete conversations.", no_args_is_help=True)
 app.add_typer(threads)
 
@@ -46,6 +48,8 @@ class _Given:
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 ThreadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the conversation.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Their ids.")]
 DocumentName = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id or its path.")]
 
 
@@ -196,6 +200,50 @@ def threads_delete(
     from serving.commands.threads import delete_threads
 
     _finish(ctx, json, lambda shell: delete_threads(shell, ids))
+
+
+@jobs.command("list")
+def jobs_list(ctx: typer.Context, json: Json = False) -> None:
+    """List all jobs, newest first."""
+    from serving.commands.jobs import list_jobs
+
+    _finish(ctx, json, list_jobs)
+
+
+@jobs.command("show")
+def jobs_show(ctx: typer.Context, job: JobId, json: Json = False) -> None:
+    """Show one job and its parts."""
+    from serving.commands.jobs import show_job
+
+    _finish(ctx, json, lambda shell: show_job(shell, job))
+
+
+@jobs.command("start")
+def jobs_start(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="reembed or retention.")],
+    json: Json = False,
+) -> None:
+    """Start a job: read every document again (reembed), or remove what has grown old (retention)."""
+    from serving.commands.jobs import start_job
+
+    _finish(ctx, json, lambda shell: start_job(shell, kind))
+
+
+@jobs.command("retry")
+def jobs_retry(ctx: typer.Context, ids: JobIds, json: Json = False) -> None:
+    """Do again what failed or was cancelled. What is done stays done."""
+    from serving.commands.jobs import retry_jobs
+
+    _finish(ctx, json, lambda shell: retry_jobs(shell, ids))
+
+
+@jobs.command("cancel")
+def jobs_cancel(ctx: typer.Context, ids: JobIds, json: Json = False) -> None:
+    """Cancel what has not begun. What is done stays."""
+    from serving.commands.jobs import cancel_jobs
+
+    _finish(ctx, json, lambda shell: cancel_jobs(shell, ids))
 
 
 @keys.command("create")

@@ -13,6 +13,7 @@ from serving.auth import principal
 from serving.documents import passages_of, remove
 from serving.errors import ApiError
 from serving.job_records import Job, NewItem, NewJob
+from serving.job_shapes import document_json, passage_json, pending_json, uploaded_json
 from serving.job_store import Owner
 from serving.paging import Page, WrongCursor, key_of, page
 from serving.principal import Principal
@@ -21,16 +22,7 @@ from serving.sse import Attended
 from serving.uploads import Received
 from serving.wires.claims import PARAMETER, REPLAYED, claim_of
 from serving.wires.describe import PROBLEMS, problems
-from serving.wires.job_models import (
-    AcceptedModel,
-    DocumentModel,
-    DocumentPage,
-    PassagePage,
-    document_json,
-    passage_json,
-    pending_json,
-    uploaded_json,
-)
+from serving.wires.job_models import AcceptedModel, DocumentModel, DocumentPage, PassagePage
 from serving.wires.multipart import UploadLimits, commit, files_body, opened, receive
 from serving.wires.record_models import USUAL, Cursor, Limit
 from serving.wires.reply import listed, reply

@@ -14,12 +14,13 @@ from starlette.responses import Response
 from serving.auth import principal
 from serving.errors import ApiError
 from serving.job_records import Job
+from serving.job_shapes import item_json, job_json
 from serving.job_store import Owner
 from serving.principal import Principal
 from serving.runtime import Runtime
 from serving.sse import EventStream
 from serving.wires.describe import problems
-from serving.wires.job_models import EXAMPLE, ItemPage, JobModel, JobPage, item_json, job_json
+from serving.wires.job_models import EXAMPLE, ItemPage, JobModel, JobPage
 from serving.wires.record_models import USUAL, Cursor, Limit
 from serving.wires.reply import listed, reply
 from serving.wires.runs import LAST_EVENT_ID
@@ -51,11 +52,22 @@ def job_routes(runtime: Runtime) -> APIRouter:
         """For example the files of an upload, each with what became of it."""
         return listed(await store.items(_owner(principal(request)), job_id, cursor, limit), item_json)
 
-    @router.delete("/{job_id}", summary="Cancel a job", responses={200: {"model": JobModel}, **problems(404, 500, 503)})
+    @router.delete(
+        "/{job_id}",
+        summary="Cancel a job",
+        status_code=202,
+        responses={
+            202: {"model": JobModel, "description": "It has been told to end."},
+            **problems(404, 409, 500, 503),
+        },
+    )
     async def cancel(request: Request, job_id: str) -> Response:
         """One that waits is over at once, one that runs after the part under way. What is done stays. A job that is
-        over stays as it is."""
-        return reply(job_json(await store.cancel(_owner(principal(request)), job_id)))
+        over gets 409."""
+        job = await _known(runtime, request, job_id)
+        if job.is_over:
+            raise ApiError(409, f"the job {job_id} is {job.status}", code="job_over")
+        return reply(job_json(await store.cancel(_owner(principal(request)), job_id)), 202)
 
     @router.get(
         "/{job_id}/events",
