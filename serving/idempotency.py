@@ -14,7 +14,6 @@ LIFETIME = timedelta(hours=24)
 """How long a key is known."""
 
 SELECT = "SELECT request, made FROM idempotency WHERE tenant = :tenant AND user = :user AND key = :key"
-SELECT_LIVING = f"{SELECT} AND created_at >= :oldest"
 FORGET_ONE = "DELETE FROM idempotency WHERE tenant = :tenant AND user = :user AND key = :key AND created_at < :oldest"
 FORGET = "DELETE FROM idempotency WHERE created_at < :before"
 INSERT = """INSERT INTO idempotency (tenant, user, key, request, made, created_at)
@@ -45,20 +44,10 @@ class Claim:
 
 
 class Idempotency:
-    """The keys of the last 24 hours."""
+    """The keys of the last 24 hours; what is made with one calls `keep`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def made(self, claim: Claim) -> str | None:
-        """Id of what the same request made before; None when this is the first.
-
-        Raises:
-            KeyReused: the key came with another request.
-        """
-        values = _values(claim)
-        row = await self._database.read(lambda connection: connection.execute(SELECT_LIVING, values).fetchone())
-        return None if row is None else _same(claim, row)
 
     async def forget(self, before: datetime) -> int:
         """Removes the keys that were sent before a time, and says how many; for retention."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -14,14 +14,13 @@ from typing import NamedTuple, cast
 import httpx
 import orjson
 import pytest
-import uvicorn
 from anyio import fail_after
 from openai import APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from serving.api import create_app
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
+from tests.serving.served import served
 from tests.serving.upstream import Behaviour, Call, Upstream, until_gone, upstream
 from tools.types import JsonObject
 
@@ -32,35 +31,6 @@ DOCUMENTS = {
     "The Heron Bridge opened in 1957 and was rebuilt later.\n",
 }
 FIRST, SECOND = "Who designed the Kestrel Bridge?", "When did it open?"
-
-
-class Server(uvicorn.Server):
-    """Uvicorn inside the test's own event loop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-
-@asynccontextmanager
-async def served(runtime: Runtime) -> AsyncGenerator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(runtime), http="httptools", lifespan="off", log_config=None)
-        server = Server(config)
-        task = asyncio.create_task(server.serve([listener]))
-        await server.ready.wait()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
 
 
 @asynccontextmanager
