@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -137,7 +137,7 @@ class Ranking:
         return (1.0,) if len(self.asked) == 1 else (OWN, HISTORY)
 
 
-Step = Callable[[Ranking], Awaitable[None]]
+Step = Callable[[Ranking], Coroutine[object, None, None]]
 
 
 class Hybrid:
@@ -179,10 +179,13 @@ def together(*steps: Step) -> Step:
     """Steps that do not depend on each other, at the same time."""
 
     async def run(ranking: Ranking) -> None:
-        ends = await asyncio.gather(*(step(ranking) for step in steps), return_exceptions=True)
-        for end in ends:
-            if end is not None:
-                raise end
+        # asyncio.gather would hide whose cancellation it was from the scope that gives up on a slow search
+        try:
+            async with anyio.create_task_group() as group:
+                for step in steps:
+                    group.start_soon(step, ranking)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     return run
 
