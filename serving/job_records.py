@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["ingest", "reembed", "retention", "title"]
@@ -35,8 +35,6 @@ class NewJob:
     user: str
     kind: Kind
     items: tuple[NewItem, ...]
-    spec: dict[str, str] = field(default_factory=dict[str, str])
-    """More that it needs to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,6 @@ class Job:
     """Grows with every change: the id of its events."""
     attempt: int
     """From 1; a retry begins a new one."""
-    spec: dict[str, str]
     created_at: str
     updated_at: str
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from memory.sqlite_errors import DatabaseUnavailable
+from serving.job_progress import JobProgress
 from serving.job_records import Job, NewJob
 from serving.job_store import JobStore
 from serving.job_work import Work
@@ -47,10 +48,16 @@ class Runner:
     """Starts what is queued, in its order, and lets DBOS carry it out."""
 
     def __init__(
-        self, store: JobStore, work: Work, database: Path, *, retention_hours: float = RETENTION_HOURS
+        self,
+        store: JobStore,
+        progress: JobProgress,
+        work: Work,
+        database: Path,
+        *,
+        retention_hours: float = RETENTION_HOURS,
     ) -> None:
         """`database`: the one file; DBOS keeps its own tables in it. `retention_hours`: between two passes."""
-        self._store, self._work, self._database = store, work, database
+        self._store, self._progress, self._database = store, progress, database
         self._retention = timedelta(hours=retention_hours)
         self._go = asyncio.Event()
         self._steps = _Steps(work)
@@ -96,10 +103,10 @@ class Runner:
     async def _turn(self, workflows: Workflows) -> None:
         """One look at what is to be done."""
         for job, (attempt, error) in list(self._steps.broken.items()):
-            await self._store.fail(job, attempt, error)
+            await self._progress.fail(job, attempt, error)
             del self._steps.broken[job]
         await self._tidy_at_times(workflows)
-        unfinished = await self._store.unfinished()
+        unfinished = await self._progress.unfinished()
         await self._check(workflows, unfinished)
         known = {job.id: job.attempt for job in unfinished}
         self._started = {id: attempt for id, attempt in self._started.items() if known.get(id) == attempt}
@@ -117,14 +124,14 @@ class Runner:
             if begun and job.id not in self._steps.inside and await asyncio.to_thread(
                 workflows.is_lost, job.id, job.attempt
             ):  # fmt: skip
-                await self._store.fail(job.id, job.attempt, "it broke off, and the log tells why")
+                await self._progress.fail(job.id, job.attempt, "it broke off, and the log tells why")
 
     async def _tidy_at_times(self, workflows: Workflows) -> None:
         """Queues retention when the last one was begun long enough ago, by this server or another one."""
         if time.monotonic() < self._next_retention:
             return
         self._next_retention = time.monotonic() + min(60.0, self._retention.total_seconds())
-        last = await self._store.newest("", "", "retention")
+        last = await self._progress.newest("", "", "retention")
         now = datetime.now(UTC)
         if last is not None and now - self._retention < datetime.fromisoformat(last.created_at) <= now:
             return
@@ -214,14 +221,15 @@ class _Steps:
 
 def runner_of(runtime: Runtime) -> Runner:
     """The runner over a process's open parts."""
+    progress = JobProgress(runtime.database, runtime.jobs.bell)
     retention = Retention(
-        runtime.database, runtime.catalog, runtime.jobs, runtime.uploads, event_hours=runtime.settings.event_hours
+        runtime.database, runtime.catalog, progress, runtime.uploads, event_hours=runtime.settings.event_hours
     )
     work = Work(
-        runtime.jobs, runtime.uploads, retention, database=runtime.database, ingest=runtime.ingest,
+        progress, runtime.uploads, retention, database=runtime.database, ingest=runtime.ingest,
         catalog=runtime.catalog, repository=runtime.repository, deps=runtime.deps,
     )  # fmt: skip
-    return Runner(runtime.jobs, work, runtime.database.path)
+    return Runner(runtime.jobs, progress, work, runtime.database.path)
 
 
 def startable(unfinished: Sequence[Job], started: Container[str]) -> list[Job]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agents.context import Budget, Deps, Limits, RunContext, Turn
@@ -20,8 +21,8 @@ from memory.sqlite import Database
 from memory.sqlite_errors import DatabaseUnavailable
 from memory.store import MemoryUnavailable
 from serving.ids import uuid7
+from serving.job_progress import JobProgress
 from serving.job_records import Item, Job, Kind
-from serving.job_store import JobStore
 from serving.repository import Repository
 from serving.retention import Retention
 from serving.titles import title_of
@@ -47,7 +48,7 @@ class Work:
 
     def __init__(
         self,
-        store: JobStore,
+        progress: JobProgress,
         uploads: Uploads,
         retention: Retention,
         *,
@@ -59,7 +60,7 @@ class Work:
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         """`pauses`: seconds before each further try of a part that fails for what may pass."""
-        self._store, self._uploads, self._retention = store, uploads, retention
+        self._progress, self._uploads, self._retention = progress, uploads, retention
         self._database, self._ingest, self._catalog = database, ingest, catalog
         self._repository, self._deps, self._pauses = repository, deps, pauses
         self._kinds: dict[Kind, Callable[[Job, Item], Awaitable[None]]] = {
@@ -71,7 +72,7 @@ class Work:
 
     async def take(self, job: str, attempt: int) -> Sequence[tuple[int, str]]:
         """The next parts of an attempt: number and key; none when all are through or the job was cancelled."""
-        return [(item.number, item.key) for item in await self._store.take(job, attempt)]
+        return [(item.number, item.key) for item in await self._progress.take(job, attempt)]
 
     async def part(self, job: str, attempt: int, number: int) -> None:
         """Does one part, unless it has been done or cancelled. What may pass is waited for a few times; then the
@@ -82,23 +83,25 @@ class Work:
                     return
             except PASSING as error:
                 if pause is None:
-                    await self._store.fail(job, attempt, f"given up after {len(self._pauses) + 1} tries: {error}")
+                    await self._progress.fail(job, attempt, f"given up after {len(self._pauses) + 1} tries: {error}")
                     return
                 log.warning("job %s, part %s: %s; tried again in %g s", job, number, error, pause)
+                with suppress(DatabaseUnavailable):  # that may be what is in the way
+                    await self._progress.note(job, attempt, f"tried again in {pause:g} s: {error}")
                 await asyncio.sleep(pause)
 
     async def end(self, job: str, attempt: int) -> None:
         """Says how an attempt has ended."""
-        await self._store.end(job, attempt)
+        await self._progress.end(job, attempt)
 
     async def _try(self, job: str, attempt: int, number: int) -> bool:
-        found = await self._store.to_do(job, attempt, number)
+        found = await self._progress.to_do(job, attempt, number)
         if found is None:
             return True
         try:
             await self._kinds[found[0].kind](*found)
         except (ParseFailed, PartFailed) as error:
-            await self._store.end_item(job, number, str(error))
+            await self._progress.end_item(job, number, str(error))
         return True
 
     async def _take_in(self, job: Job, item: Item) -> None:
@@ -111,7 +114,7 @@ class Work:
             raise PartFailed("empty file")
         await self._ingest.content(job.tenant, item.name, item.name, data)
         await asyncio.to_thread(self._uploads.keep, job.tenant, item.content, item.document)
-        if not await self._store.end_item(job.id, item.number):  # deleted while it was made
+        if not await self._progress.end_item(job.id, item.number):  # deleted while it was made
             await self._ingest.remove(job.tenant, item.document)
             await asyncio.to_thread(self._uploads.forget, job.tenant, item.document)
 
@@ -123,12 +126,12 @@ class Work:
             if data is None:
                 data = await asyncio.to_thread(_file, Path(document.path))
             await self._ingest.content(job.tenant, document.path, document.path, data)
-        await self._store.end_item(job.id, item.number)
+        await self._progress.end_item(job.id, item.number)
 
     async def _tidy(self, job: Job, item: Item) -> None:
         """One part of retention."""
         await self._retention.part(item.name)
-        await self._store.end_item(job.id, item.number)
+        await self._progress.end_item(job.id, item.number)
 
     async def _name(self, job: Job, item: Item) -> None:
         """A conversation that is still called by its first question gets a title from the model."""
@@ -143,7 +146,7 @@ class Work:
                     "title": found, "old": thread.title, "thread": item.name, "tenant": job.tenant, "user": job.user,
                 }  # fmt: skip
                 await self._database.write(lambda connection: _execute(connection, values))
-        await self._store.end_item(job.id, item.number)
+        await self._progress.end_item(job.id, item.number)
 
 
 def _execute(connection: sqlite3.Connection, values: dict[str, str]) -> None:

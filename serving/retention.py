@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from knowledge.catalog import Catalog
 from memory.sqlite import Database
 from serving.idempotency import LIFETIME, Idempotency
+from serving.job_progress import JobProgress
 from serving.job_records import NewItem
-from serving.job_store import JobStore
 from serving.times import stamp
 from serving.uploads import Uploads, tenant_folder
 
@@ -33,7 +33,7 @@ class Retention:
     """One pass over everything that grows old."""
 
     def __init__(
-        self, database: Database, catalog: Catalog, jobs: JobStore, uploads: Uploads, *, event_hours: float
+        self, database: Database, catalog: Catalog, jobs: JobProgress, uploads: Uploads, *, event_hours: float
     ) -> None:
         """`event_hours`: how long a run's events are kept after its end."""
         self._database, self._catalog, self._jobs, self._uploads = database, catalog, jobs, uploads

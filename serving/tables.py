@@ -216,8 +216,6 @@ class Jobs(SQLModel, table=True):
     """Grows with every change: the id of its events."""
     attempt: int
     """From 1; a retry begins a new one."""
-    spec: str
-    """JSON: what it is to do."""
     created_at: str
     updated_at: str
 

@@ -39,13 +39,12 @@ def list_jobs(shell: Shell) -> int:
 
 async def _list(desk: _Desk) -> int:
     found: list[Job] = []
+    more = True
     cursor: str | None = None
-    while not found or cursor is not None:
+    while more:
         page = await desk.store.list(desk.owner, cursor, MAX_LIMIT)
         found += page.items
-        cursor = page.next_cursor
-        if not page.items:
-            break
+        cursor, more = page.next_cursor, page.next_cursor is not None
     if desk.shell.json:
         write_json({"jobs": [_json(job) for job in found]})
         return DONE

@@ -85,7 +85,6 @@ CREATE TABLE IF NOT EXISTS jobs (
   error VARCHAR NOT NULL,
   version INTEGER NOT NULL,
   attempt INTEGER NOT NULL,
-  spec VARCHAR NOT NULL,
   created_at VARCHAR NOT NULL,
   updated_at VARCHAR NOT NULL,
   PRIMARY KEY (id)
