@@ -322,7 +322,7 @@ async def opened(base: str, body: JsonObject) -> socket.socket:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, (url.host, url.port))
     sent = orjson.dumps(body)
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     await loop.sock_sendall(connection, f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
     return connection
 
