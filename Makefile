@@ -1,11 +1,16 @@
 # The verbs of this repository, one line each. `make run` is all a user needs, `make test` all a developer needs.
-.PHONY: help run test check dev bench bench-knowledge lock picture clean
+PARLEY_STUDIO_PORT ?= 2024
+
+.PHONY: help run studio test check dev bench bench-knowledge lock picture clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
 
 run:             ## install on first use, take in Parley's own documentation, serve on http://127.0.0.1:8080
 	@./bootstrap.sh run && exec .venv/bin/parley serve --ingest README.md --ingest 'docs/*.md'
+
+studio:          ## the chat graph in LangGraph Studio's server, on this machine alone (docs/studio.md)
+	@./bootstrap.sh studio && LANGGRAPH_CLI_NO_ANALYTICS=1 LANGGRAPH_NO_VERSION_CHECK=1 exec .venv-studio/bin/langgraph dev --host 127.0.0.1 --port $(PARLEY_STUDIO_PORT) --no-browser --no-reload --n-jobs-per-worker 4
 
 test: check      ## every check, then every test with branch coverage
 	@.venv/bin/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
@@ -22,8 +27,8 @@ bench: dev       ## speed of the server beside a bare passthrough
 bench-knowledge: dev  ## quality and speed of retrieval and of answers without a model
 	@.venv/bin/python -m evals.bench.knowledge
 
-picture: dev     ## docs/picture.svg, recorded anew
-	@.venv/bin/python -m evals.picture
+picture: dev     ## docs/picture.svg and docs/graph.svg, made anew
+	@.venv/bin/python -m evals.picture && .venv/bin/python -m evals.graph_picture
 
 lock:            ## the newest versions into the three locks (needs uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
@@ -31,4 +36,4 @@ lock:            ## the newest versions into the three locks (needs uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --group studio -o requirements-studio.lock
 
 clean:           ## what was built; your data stays
-	@rm -rf .venv .venv-uv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf .venv .venv-studio .venv-uv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

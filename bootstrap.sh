@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes .venv from a hash-pinned lock: `bootstrap.sh run` (what users run) or `bootstrap.sh dev` (with the tests' tools).
 # requirements-dev.lock holds all of requirements.lock at the same versions, so .venv only ever grows:
-# `make run` and `make test` in turn never install anything twice.
+# `make run` and `make test` in turn never install anything twice. `bootstrap.sh studio` makes .venv-studio, whose
+# packages want other versions.
 set -eu
 cd "$(dirname "$0")"
 want=${1:-run}
@@ -51,13 +52,18 @@ digest() {
     cat "$@" | cksum
 }
 
-# What .venv holds: "<kind> <digest of the run lock> <digest of the dev lock>"; a dev environment serves both.
-stamp=.venv/.parley
+# What an environment holds: "<kind> <digest of the run lock> <digest of the dev lock>"; dev serves both.
+home=.venv
+if [ "$want" = studio ]; then
+    home=.venv-studio
+    studio_digest=$(digest requirements-studio.lock pyproject.toml)
+fi
+stamp=$home/.parley
 run_digest=$(digest requirements.lock pyproject.toml)
 dev_digest=$(digest requirements-dev.lock pyproject.toml)
-if [ -x .venv/bin/parley ] && [ -f "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
+if [ -x "$home/bin/parley" ] && [ -f "$stamp" ] && "$home/bin/python" -c '' 2>/dev/null; then
     case $want:$(cat "$stamp") in
-        "run:run $run_digest" | run:dev\ *" $run_digest" | "dev:dev $dev_digest $run_digest") exit 0 ;;
+        "studio:studio ${studio_digest:-}" | "run:run $run_digest" | run:dev\ *" $run_digest" | "dev:dev $dev_digest $run_digest") exit 0 ;;
     esac
     case $want:$(cat "$stamp") in run:dev\ *) want=dev ;; esac  # the lock changed: what is there stays complete
 fi
@@ -82,18 +88,17 @@ else
     fi
 fi
 
-lock=requirements.lock
-kept="run $run_digest"
-if [ "$want" = dev ]; then
-    lock=requirements-dev.lock
-    kept="dev $dev_digest $run_digest"
-fi
-echo "Installing Parley into .venv from $lock ..." >&2
-if ! .venv/bin/python -c '' 2>/dev/null || ! usable .venv/bin/python; then
-    rm -rf .venv
-    "$uv" venv --quiet --python "$python" .venv
+case $want in
+    studio) lock=requirements-studio.lock kept="studio $studio_digest" ;;
+    dev) lock=requirements-dev.lock kept="dev $dev_digest $run_digest" ;;
+    *) lock=requirements.lock kept="run $run_digest" ;;
+esac
+echo "Installing Parley into $home from $lock ..." >&2
+if ! "$home/bin/python" -c '' 2>/dev/null || ! usable "$home/bin/python"; then
+    rm -rf "$home"
+    "$uv" venv --quiet --python "$python" "$home"
 fi
 rm -f "$stamp"
-VIRTUAL_ENV=$PWD/.venv "$uv" pip sync --quiet --require-hashes "$lock"
-VIRTUAL_ENV=$PWD/.venv "$uv" pip install --quiet --no-deps --editable .
+VIRTUAL_ENV=$PWD/$home "$uv" pip sync --quiet --require-hashes "$lock"
+VIRTUAL_ENV=$PWD/$home "$uv" pip install --quiet --no-deps --editable .
 echo "$kept" >"$stamp"

@@ -128,8 +128,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
             examples=await Examples.open(embedder, data / "cache"),
             model=None if model is None else model.model,
         )
-        rows = Repository(database)
-        stack.callback(rows.close)
+        rows = await asyncio.to_thread(Repository, database)
+        stack.push_async_callback(asyncio.to_thread, rows.close)
         await Leases(rows).recover()
         jobs = JobStore(database)
         answered = {} if model is None else {"answered": jobs.title_later}  # without a model there is no better title
