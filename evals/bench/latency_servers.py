@@ -1,11 +1,14 @@
-"""What Parley's latency is measured between: a model that answers at once, and the least proxy there can be.
+"""What Parley is measured between: a model that answers at once, one that takes its time, and the least proxy there
+can be.
 
-Run as `python -m evals.bench.latency_servers model` or `... proxy URL`; prints its own address as its first line."""
+Run as `python -m evals.bench.latency_servers model`, `... slow` or `... proxy URL`; prints its own address as its first
+line."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import orjson
@@ -13,6 +16,7 @@ import uvloop
 from aiohttp import web
 
 CARD = {"object": "list", "data": [{"id": "instant", "object": "model", "max_model_len": 32768}]}
+SLOW_WORDS, SLOW_SECONDS = 40, 0.003
 EVENT_STREAM = {"Content-Type": "text/event-stream"}
 
 
@@ -46,15 +50,31 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def speak(request: web.Request) -> web.StreamResponse:
+    """Forty words, some milliseconds after each other, for as long as somebody listens."""
+    response = web.StreamResponse(headers=EVENT_STREAM)
+    try:
+        await response.prepare(request)
+        await response.write(ROLE)
+        for _ in range(SLOW_WORDS):
+            await response.write(WORD)
+            await asyncio.sleep(SLOW_SECONDS)
+        await response.write(LAST)
+        await response.write(b"data: [DONE]\n\n")
+    except ConnectionResetError:
+        pass
+    return response
+
+
 async def models(_: web.Request) -> web.Response:
     """The one model."""
     return web.json_response(CARD)
 
 
-def model() -> web.Application:
-    """The model that answers at once."""
+def model(reply: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.Application:
+    """A model that answers so."""
     app = web.Application()
-    app.add_routes([web.post("/v1/chat/completions", answer), web.get("/v1/models", models)])
+    app.add_routes([web.post("/v1/chat/completions", reply), web.get("/v1/models", models)])
     return app
 
 
@@ -97,4 +117,5 @@ async def serve(app: web.Application) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(model() if sys.argv[1] == "model" else proxy(sys.argv[2])))
+    kind = sys.argv[1]
+    uvloop.run(serve(proxy(sys.argv[2]) if kind == "proxy" else model(speak if kind == "slow" else answer)))
