@@ -91,13 +91,14 @@ class Checkpoints(BaseCheckpointSaver[int]):
         self._held[run] = _Held(new)
 
     async def keep(self, run: str) -> None:
-        """Writes what is held of a run to disk: it has paused.
+        """Writes what is held of a run to disk: it has paused. Nothing is to do for a run that is not held.
 
         Raises:
             DatabaseUnavailable: nothing was written.
         """
-        work = [make() for make in self._held.pop(run).made]
-        await self._database.write(partial(_all, work))
+        held = self._held.pop(run, None)
+        if held is not None:
+            await self._database.write(partial(_all, [make() for make in held.made]))
 
     def drop(self, run: str) -> None:
         """Forgets what is held of a run; what is on disk stays."""
