@@ -54,7 +54,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "psutil": ("evals/bench/*.py",),
     # frameworks whose door is a folder
     "langgraph": ("graphs/*.py",),
-    "langchain_core": ("graphs/studio.py",),
+    "langchain_core": ("graphs/studio.py", "graphs/checkpoints.py"),
     "fastapi": ("app.py", *WEB),
     "starlette": WEB,
     "pydantic": ("serving/settings.py", "serving/api.py", "serving/wires/*.py", "agents/ask.py"),
