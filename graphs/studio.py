@@ -42,7 +42,7 @@ class StudioState(ChatState):
     messages: Annotated[list[AnyMessage], add_messages]
 
 
-StudioGraph = CompiledStateGraph[StudioState, None, MessagesState, MessagesState]
+StudioGraph = CompiledStateGraph[StudioState, None, MessagesState, StudioState]
 Show = Callable[[Sequenced], JsonObject]
 """An event as the API shows it."""
 
@@ -65,7 +65,7 @@ class Adapter:
 
     def graph(self) -> StudioGraph:
         """The graph, without checkpoints: Studio brings its own."""
-        graph = StateGraph(StudioState, input_schema=MessagesState, output_schema=MessagesState)
+        graph = StateGraph(StudioState, input_schema=MessagesState)
         chat.draw(
             cast(StateGraph[ChatState, Run, ChatState, ChatState], graph),
             cast(Callable[[str, nodes.Node], nodes.GraphNode], self._node),
