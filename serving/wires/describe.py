@@ -79,6 +79,22 @@ _EXAMPLES: dict[int, JsonObject] = {
           "detail": "this conversation is busy with run 0198c0de-5a1f-7c3e-9b2a-4d5e6f708192; wait for its end"},
 }  # fmt: skip
 
+
+def event_stream(example: str, model: str = "") -> dict[str, object]:
+    """The `content` of a response that streams; `model` names the shape of each event's JSON. OpenAPI 3.1 has no word
+    for a stream's items, so this is 3.2's, which readers of 3.1 pass over."""
+    data: JsonObject = {"type": "string"}
+    if model:
+        data |= {"contentMediaType": "application/json", "contentSchema": {"$ref": f"#/components/schemas/{model}"}}
+    line: JsonObject = {"type": "string"}
+    event: JsonObject = {
+        "type": "object",
+        "properties": {"id": line, "event": line, "data": data},
+        "required": ["data"],
+    }
+    return {"text/event-stream": {"itemSchema": event, "example": example}}
+
+
 OPENAI_ERRORS: Responses = {
     status: {"model": OpenAIError, "description": _MEANINGS[status]} for status in (400, 413, 415, 500, 503)
 }

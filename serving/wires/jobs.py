@@ -19,7 +19,7 @@ from serving.job_store import Owner
 from serving.principal import Principal
 from serving.runtime import Runtime
 from serving.sse import EventStream
-from serving.wires.describe import problems
+from serving.wires.describe import event_stream, problems
 from serving.wires.job_models import EXAMPLE, ItemPage, JobModel, JobPage
 from serving.wires.record_models import USUAL, Cursor, Limit
 from serving.wires.reply import listed, reply
@@ -76,7 +76,7 @@ def job_routes(runtime: Runtime) -> APIRouter:
             200: {
                 "description": "Server-sent events: `job.progress` at once and at each change, and last one of "
                 "`job.finished`, `job.failed`, `job.cancelled`. Each tells the whole job.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EXAMPLE}},
+                "content": event_stream(EXAMPLE),
             },
             204: {"description": "The last event came already: there is nothing more to follow."},
             **problems(400, 404, 500, 503),

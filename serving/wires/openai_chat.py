@@ -19,7 +19,7 @@ from serving.runtime import Runtime
 from serving.sse import Attended, EventStream
 from serving.turns import TurnRequest
 from serving.wires.body import json_body, read_json
-from serving.wires.describe import OPENAI_ERRORS, STREAM_EXAMPLE
+from serving.wires.describe import OPENAI_ERRORS, STREAM_EXAMPLE, event_stream
 from serving.wires.openai_render import ChatCompletion, Renderer
 from serving.wires.openai_request import ChatRequest
 from tools.types import JsonObject
@@ -74,7 +74,7 @@ def openai_routes(runtime: Runtime) -> APIRouter:
             200: {
                 "model": ChatCompletion,
                 "description": "The answer: one JSON object, or with `stream` server-sent events.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}},
+                "content": event_stream(STREAM_EXAMPLE),
             },
             **OPENAI_ERRORS,
             404: {**OPENAI_ERRORS[400], "description": "There is no such model."},

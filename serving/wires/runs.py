@@ -32,7 +32,7 @@ from serving.sse import COMMENT, Attended, EventStream
 from serving.turns import TurnRequest
 from serving.wires.body import json_body, read_json
 from serving.wires.claims import PARAMETER, REPLAYED, claim_of
-from serving.wires.describe import EVENTS_EXAMPLE, PROBLEMS, problems
+from serving.wires.describe import EVENTS_EXAMPLE, PROBLEMS, event_stream, problems
 from serving.wires.record_models import USUAL, Cursor, EventPage, Limit, RunModel, RunPage
 from serving.wires.reply import listed, reply
 from tools.types import JsonObject
@@ -45,7 +45,6 @@ EXAMPLES: JsonObject = {
     "streams": {"messages": [{"role": "user", "content": "On which port does it listen?"}], "stream": True},
     "in the background": {"messages": [{"role": "user", "content": "How do I stop it?"}], "background": True},
 }
-EVENT_STREAM: JsonObject = {"schema": {"type": "string"}, "example": EVENTS_EXAMPLE}
 
 
 LAST_EVENT_ID: JsonObject = {
@@ -116,7 +115,7 @@ def run_routes(runtime: Runtime) -> APIRouter:
             200: {
                 "model": RunModel,
                 "description": "The run when it is over, whatever its end; with `stream` its events.",
-                "content": {"text/event-stream": EVENT_STREAM},
+                "content": event_stream(EVENTS_EXAMPLE, "EventModel"),
             },
             202: {"model": RunModel, "description": "With `background`, without `stream`: the run as it starts."},
             **PROBLEMS,
@@ -176,7 +175,7 @@ def run_routes(runtime: Runtime) -> APIRouter:
             200: {
                 "model": EventPage,
                 "description": "The events as they come; as a list, without waiting, for `Accept: application/json`.",
-                "content": {"text/event-stream": EVENT_STREAM},
+                "content": event_stream(EVENTS_EXAMPLE, "EventModel"),
             },
             **problems(400, 404, 410, 500, 503),
         },
