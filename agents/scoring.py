@@ -98,20 +98,17 @@ def read_question(question: str, statistics: Statistics, language: str = "en") -
 def rank(question: Question, vector: Vector, found: Sequence[Found], table: WordTable) -> list[Scored]:
     """All units of the found passages, best first: the sum of nine terms and the form's bonus."""
     pages = [analyse(one.passage) for one in found]
-    places: dict[str, int] = {}
-    for page in pages:
-        for word in page.words:
-            places.setdefault(word, len(places))
-    likeness: Floats = table.vectors(question.words) @ table.vectors(list(places)).T
-    likeness[likeness <= SOFT_MATCH] = 0.0
+    alike: Floats = table.vectors([word for page in pages for word in page.words]) @ table.vectors(question.words).T
+    alike[alike <= SOFT_MATCH] = 0.0
     scored: list[Scored] = []
+    last = 0
     for place, (one, page, earlier) in enumerate(zip(found, pages, _earlier(found), strict=True)):
+        first, last = last, last + len(page.words)
         units = one.passage.units
         if not units:
             continue
-        columns = np.fromiter((places[word] for word in page.words), np.intp, len(page.words))
         cosines, vectors = _cosines(vector, one)
-        terms = _terms(question, one.passage, page, cosines, likeness[:, columns])
+        terms = _terms(question, one.passage, page, cosines, alike[first:last].T)
         terms["pos"] = np.minimum(earlier + np.arange(len(units)), 10) / 10.0
         scores = sum(weight * terms[name] for name, weight in WEIGHTS.items())
         scores += WEIGHT * np.array([bonus(question.form, one.passage, row) for row in range(len(units))])
@@ -136,13 +133,13 @@ def _terms(
     own = question.weights @ (held | named)
     previous = question.weights @ (held | named | before)
     pairs = np.array([sum(pair in run for pair in question.pairs) for run in page.runs])
+    anywhere = np.array([word in page.stems for word in question.stems], np.bool_)
     return {
         "cos_t": cosines,
         "soft_pred": question.relation @ match,
         "cov_prev": previous,
         "bigram": pairs / max(1, len(question.pairs)),
-        "pcov": question.weights
-        @ np.array([[word in page.stems] * shape[1] for word in question.stems]).reshape(shape),
+        "pcov": np.full(shape[1], question.weights @ anywhere),
         "carry": (previous - own) * page.pronouns,
         "kind": np.array([question.expected.value(unit.text) for unit in passage.units]),
         "soft_ctx": question.weights @ np.maximum(match, LABEL_MATCH * named),

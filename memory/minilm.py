@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,30 +120,57 @@ class MiniLMWords:
         self._mean: NDArray[np.float32] = self._table.mean(axis=0, dtype=np.float64).astype(np.float32)
         weights.forget_pages()
         self._cached = cached
-        self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._places: dict[str, int] = {}
+        self._rows = np.empty((0, DIMENSIONS), np.float32)
         self._lock = threading.Lock()
 
     def vectors(self, words: Sequence[str]) -> Vectors:
-        """One row per word; a zero row for a word without pieces. The last 20,000 words are cached."""
-        rows = np.zeros((len(words), DIMENSIONS), np.float32)
+        """One row per word; a zero row for a word without pieces. Up to 20,000 words are cached."""
         with self._lock:
-            for at, word in enumerate(words):
-                row = self._cache.get(word)
-                if row is None:
-                    row = self._cache[word] = self._vector(word)
-                    if len(self._cache) > self._cached:
-                        self._cache.popitem(last=False)
-                else:
-                    self._cache.move_to_end(word)
-                rows[at] = row
+            unseen = [word for word in dict.fromkeys(words) if word not in self._places]
+            if unseen:
+                if len(self._places) + len(unseen) > self._cached:
+                    self._places.clear()
+                    unseen = list(dict.fromkeys(words))
+                self._keep(unseen)
+            return self._rows[[self._places[word] for word in words]]
+
+    def _keep(self, words: list[str]) -> None:
+        first, last = len(self._places), len(self._places) + len(words)
+        if last > len(self._rows):
+            rows = np.empty((max(last, 2 * len(self._rows)), DIMENSIONS), np.float32)
+            rows[:first] = self._rows[:first]
+            self._rows = rows
+        self._rows[first:last] = self._made(words)
+        self._places.update(zip(words, range(first, last), strict=True))
+
+    def _made(self, words: list[str]) -> Vectors:
+        """The rows of all these words in one go: numpy's cost is by the call, not by the word."""
+        pieces = self._pieces(words)
+        counts = np.array([len(found) for found in pieces], np.float32)
+        rows = np.zeros((len(words), DIMENSIONS), np.float32)
+        for place in range(int(counts.max())):
+            having = [at for at, found in enumerate(pieces) if len(found) > place]
+            rows[having] += self._table[[pieces[at][place] for at in having]]
+        held = counts > 0
+        means = rows[held] / counts[held, None] - self._mean
+        rows[held] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return rows
 
-    def _vector(self, word: str) -> NDArray[np.float32]:
-        pieces = self._tokenizer.encode(_clean(word), add_special_tokens=False).ids
-        if not pieces:
-            return np.zeros(DIMENSIONS, np.float32)
-        vector = self._table[pieces].mean(axis=0) - self._mean
-        return vector / np.linalg.norm(vector)
+    def _pieces(self, words: list[str]) -> list[list[int]]:
+        """Each word's pieces; a plain word that the vocabulary holds is its own, the tokenizer is not asked."""
+        known = [self._tokenizer.token_to_id(word) if _is_plain(word) else None for word in words]
+        pieces = [[] if piece is None else [piece] for piece in known]
+        others = [at for at, piece in enumerate(known) if piece is None]
+        coded = self._tokenizer.encode_batch_fast([_clean(words[at]) for at in others], add_special_tokens=False)
+        for at, found in zip(others, coded, strict=True):
+            pieces[at] = found.ids
+        return pieces
+
+
+def _is_plain(word: str) -> bool:
+    """Whether the tokenizer leaves a word as it is: small ASCII letters and digits."""
+    return word.isascii() and word.isalnum() and word == word.lower()
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

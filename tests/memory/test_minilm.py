@@ -95,6 +95,32 @@ def test_like_words_have_like_static_vectors(table: MiniLMWords) -> None:
     assert table.vectors([]).shape == (0, 384)
 
 
+def test_words_have_the_same_vectors_together_and_one_by_one(table: MiniLMWords) -> None:
+    words = [
+        "harbour",
+        "harbourmasterly",
+        "",
+        "don't",
+        "max_size",
+        "naïve",
+        "7",
+        "東京",
+        "harbour",
+        "\ud800",
+        "x" * 300,
+    ]
+    alone = MiniLMWords()
+    np.testing.assert_allclose(
+        table.vectors(words), np.concatenate([alone.vectors([word]) for word in words]), atol=1e-6
+    )
+
+
+def test_a_word_has_the_same_vector_however_it_is_written(table: MiniLMWords) -> None:
+    plain, capital, spaced = table.vectors(["harbour", "HARBOUR", " harbour"])
+    np.testing.assert_array_equal(plain, capital)
+    np.testing.assert_array_equal(plain, spaced)
+
+
 def test_cached_words_are_bounded_and_stay_the_same() -> None:
     table = MiniLMWords(cached=3)
     words = ["one", "two", "three", "four", "five"]
