@@ -38,7 +38,8 @@ from serving.wires.threads import NewThread, ThreadChange, thread_routes
 
 DESCRIPTION = """Chat over your own documents: streamed, cited answers, with or without a language model.
 
-Any OpenAI client works with `base_url` set to `/v1` of this address, the model `parley` and any key."""
+Any OpenAI client works with `base_url` set to `/v1` of this address, the model `parley` and an access key. While no
+key was ever made, any will do on the machine itself."""
 
 WIRES = (
     openai_routes,

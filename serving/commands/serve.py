@@ -128,6 +128,7 @@ async def _warm(runtime: Runtime, runner: Runner) -> None:
 async def _serve(settings: Settings, listener: socket.socket, principal: Principal, first: list[str]) -> int:
     from serving.api import create_app
     from serving.job_runner import runner_of, working
+    from serving.keys import Keys
 
     async with opened(settings) as runtime:
         if first:
@@ -144,7 +145,8 @@ async def _serve(settings: Settings, listener: socket.socket, principal: Princip
             timeout_graceful_shutdown=GRACE_SECONDS + CUT_SECONDS,
         )
         async with working(runner_of(runtime)) as runner:
-            await _Server(config, _greeting(settings, listener), runtime, runner).serve([listener])
+            greeting = _greeting(settings, listener, needs_key=await Keys(runtime.database).any())
+            await _Server(config, greeting, runtime, runner).serve([listener])
     return DONE
 
 
@@ -157,7 +159,7 @@ async def _take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> 
         say(f"could not take in {failure.path}: {failure.reason}")
 
 
-def _greeting(settings: Settings, listener: socket.socket) -> str:
+def _greeting(settings: Settings, listener: socket.socket, *, needs_key: bool) -> str:
     """What to do next, as commands that can be copied."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{host}:{listener.getsockname()[1]}"
@@ -167,13 +169,14 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
         if settings.model_url
         else "No language model is set, so answers quote your documents: docs/models.md says how to connect one."
     )
+    key = ' -H "Authorization: Bearer $KEY"' if needs_key else ""
     question = '{"model": "parley", "stream": true, "messages": [{"role": "user", "content": "What is Parley?"}]}'
     return f"""
 Parley is ready on {base} (Ctrl-C ends it). {model}
 
   take in your documents   {parley} ingest FOLDER
   talk with them           {parley} chat
-  ask over HTTP            curl -N {base}/v1/chat/completions -H 'Content-Type: application/json' \\
+  ask over HTTP            curl -N {base}/v1/chat/completions -H 'Content-Type: application/json'{key} \\
                              -d '{question}'
   the API                  {base}/docs
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -109,3 +110,23 @@ def test_another_address_than_this_machine_is_refused(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=DEADLINE)
     assert process.returncode == 2
     assert "no access keys yet" in said
+
+
+def test_with_keys_the_greeting_shows_how_to_send_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serving.cli", "--data-dir", str(tmp_path / "data"), "keys", "create"]
+    key = subprocess.run(
+        [*command, "--tenant", "acme", "--user", "alice"], capture_output=True, text=True, check=True, timeout=DEADLINE
+    ).stdout.strip()
+    with serving(tmp_path, "--port", "0") as process:
+        url = base(process)
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            get(f"{url}/v1/models")
+        refused.value.close()
+        request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
+            assert answer.headers["RateLimit-Policy"] == '"key";q=600;w=60'
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert '-H "Authorization: Bearer $KEY"' in process.stdout.read()
+        process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
