@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth import Access
 from serving.database import open_database
@@ -19,6 +18,12 @@ from serving.keys import Keys
 from serving.limits import RateLimits
 from serving.principal import Principal
 from serving.settings import Settings
+
+Message = MutableMapping[str, object]
+Scope = MutableMapping[str, object]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REQUESTS, ROUNDS = 5_000, 7
 HEADERS = [
