@@ -31,22 +31,18 @@ OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate
 CODES = {
     400: "invalid_request",
     401: "unauthenticated",
-    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
-    409: "conflict",
-    410: "gone",
     413: "body_too_large",
     415: "unsupported_media_type",
     421: "wrong_host",
     429: "rate_limited",
     431: "headers_too_large",
     500: "bug",
-    502: "model_failed",
     503: "unavailable",
     507: "storage_full",
 }
-"""The kind of a problem whose error has no code of its own, by status."""
+"""The kind of a problem whose error has no code of its own, by status; docs/api.md lists them."""
 RUN_KEY = "parley.run"
 """Where a wire leaves the id of its run in the ASGI scope, so that a crash can be found in the log."""
 
@@ -134,6 +130,8 @@ def translate(error: Exception) -> ApiError:
             return ApiError(409, str(error), code="idempotency_key_reused")
         case EventsGone():
             return ApiError(410, str(error), code="events_gone")
+        case ServerStopping():
+            return ApiError(503, str(error), code="stopping")
         case _:
             return ApiError(503, str(error))
 
