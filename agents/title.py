@@ -30,7 +30,7 @@ async def title(question: str, answer: str, ctx: RunContext) -> str | None:
 
 def _shown(written: str) -> str:
     """The first line of a reply without what models put round a title; "" when it is none, as a long text is."""
-    line = next((line for line in written.splitlines() if line.strip()), "")
+    line = next((" ".join(line.split()) for line in written.splitlines() if line.strip()), "")
     plain = "".join(sign for sign in line if unicodedata.category(sign)[0] != "C")
-    found = " ".join(_LABEL.sub("", plain.strip(_ROUND)).strip(_ROUND).split())
+    found = _LABEL.sub("", plain.strip(_ROUND)).strip(_ROUND)
     return found if len(found) <= LONGEST else ""

@@ -215,6 +215,7 @@ class _Steps:
         if isinstance(error, Exception):
             text = str(error) if isinstance(error, DatabaseUnavailable) else f"internal error: {type(error).__name__}"
             self.broken[job] = attempt, text
+            log.error("the job %s broke off", job, exc_info=error)
         if not self.inside:
             self._empty.set()
 

@@ -79,8 +79,7 @@ class Work:
         whole job has failed, for the next part would fare no better."""
         for pause in (*self._pauses, None):
             try:
-                if await self._try(job, attempt, number):
-                    return
+                await self._try(job, attempt, number)
             except PASSING as error:
                 if pause is None:
                     await self._progress.fail(job, attempt, f"given up after {len(self._pauses) + 1} tries: {error}")
@@ -89,20 +88,21 @@ class Work:
                 with suppress(DatabaseUnavailable):  # that may be what is in the way
                     await self._progress.note(job, attempt, f"tried again in {pause:g} s: {error}")
                 await asyncio.sleep(pause)
+            else:
+                return
 
     async def end(self, job: str, attempt: int) -> None:
         """Says how an attempt has ended."""
         await self._progress.end(job, attempt)
 
-    async def _try(self, job: str, attempt: int, number: int) -> bool:
+    async def _try(self, job: str, attempt: int, number: int) -> None:
         found = await self._progress.to_do(job, attempt, number)
         if found is None:
-            return True
+            return
         try:
             await self._kinds[found[0].kind](*found)
         except (ParseFailed, PartFailed) as error:
             await self._progress.end_item(job, number, str(error))
-        return True
 
     async def _take_in(self, job: Job, item: Item) -> None:
         """An upload becomes the document at its path."""

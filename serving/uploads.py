@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import threading
 import time
 import unicodedata
@@ -78,7 +77,7 @@ class Uploads:
         new = folder / f"{uuid7()}{NEW}"
         with self._lock:
             try:
-                _link(source, new)
+                os.link(source, new)
                 new.replace(folder / document)
             finally:
                 new.unlink(missing_ok=True)  # nothing is moved onto a link to the same file
@@ -283,15 +282,6 @@ def _listed(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
-
-
-def _link(source: Path, new: Path) -> None:
-    try:
-        os.link(source, new)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        shutil.copyfile(source, new)  # a file system without links, or too many of them
 
 
 def _changed(path: Path) -> float:

@@ -43,23 +43,25 @@ async def receive(request: Request, parcel: Parcel, limits: UploadLimits) -> Non
     """
     form = _Form(parcel, limits)
     parser = _parser(request, form)
-    async with aclosing(request.stream()) as stream:
-        try:
-            async for chunk in stream:
-                try:
-                    parser.write(chunk)
-                    await asyncio.to_thread(form.work)
-                except (ApiError, FormParserError, StorageFull, StorageUnusable) as error:
-                    refused = _told(error)
-                    break
-            else:
-                refused = form.missing()
-            if refused is None:
-                return
-            refused.close = not await _drained(request)
-            raise refused
-        except ClientDisconnect:
-            raise ApiError(400, "the request broke off before its end") from None
+    try:
+        async with aclosing(request.stream()) as stream:
+            refused = await _parsed(stream, parser, form)
+            if refused is not None:
+                refused.close = not await _drained(stream)
+                raise refused
+    except ClientDisconnect:
+        raise ApiError(400, "the request broke off before its end") from None
+
+
+async def _parsed(stream: AsyncGenerator[bytes, None], parser: MultipartParser, form: _Form) -> ApiError | None:
+    """Reads on as long as nothing is wrong; what is."""
+    try:
+        async for chunk in stream:
+            parser.write(chunk)
+            await asyncio.to_thread(form.work)
+    except (ApiError, FormParserError, StorageFull, StorageUnusable) as error:
+        return _told(error)
+    return form.missing()
 
 
 async def commit(parcel: Parcel) -> None:
@@ -111,19 +113,18 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
         raise _told(error) from error
 
 
-async def _drained(stream: Request) -> bool:
+async def _drained(stream: AsyncGenerator[bytes, None]) -> bool:
     """Reads on without keeping anything; whether the end came soon."""
     left = DRAIN_BYTES
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
-            while left > 0:
-                message = await stream.receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return True
+            async for chunk in stream:
+                left -= len(chunk)
+                if left < 0:
+                    return False
     except TimeoutError:
-        pass
-    return False
+        return False
+    return True
 
 
 @dataclass(slots=True)

@@ -1,0 +1,146 @@
+"""Retention: what has grown old goes, what is needed stays, and doing it twice changes nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from knowledge.open import open_knowledge
+from knowledge.types import Document
+from memory.sqlite import Database
+from serving.database import open_database
+from serving.idempotency import Claim
+from serving.job_progress import JobProgress
+from serving.job_records import NewItem, NewJob
+from serving.job_store import JobStore, Owner
+from serving.retention import AT_ONCE, PARTS, Retention
+from serving.times import stamp
+from serving.uploads import GRACE_SECONDS, Uploads
+
+NOW = datetime.now(UTC)
+
+
+class Desk:
+    """Retention over a database of its own."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database, self.folder = database, folder
+        self.store = JobStore(database)
+        self.progress = JobProgress(database, self.store.bell)
+        self.uploads = Uploads(folder / "uploads")
+        self.catalog = open_knowledge(database).catalog
+        self.retention = Retention(database, self.catalog, self.progress, self.uploads, event_hours=2)
+
+    async def tidy(self) -> None:
+        """All of it, twice."""
+        for _ in range(2):
+            for part in PARTS:
+                await self.retention.part(part.name)
+
+    def send(self, data: bytes, tenant: str = "t") -> str:
+        """Stages bytes; their hash."""
+        parcel = self.uploads.parcel(tenant)
+        parcel.begin("a.md")
+        parcel.write(data)
+        parcel.end()
+        parcel.commit()
+        return parcel.received[0].content
+
+    def age(self) -> None:
+        """Makes all uploads old."""
+        for file in self.uploads_left():
+            os.utime(file, (0, file.stat().st_mtime - GRACE_SECONDS - 1))
+
+    def uploads_left(self) -> list[Path]:
+        return [path for path in (self.folder / "uploads").rglob("*") if path.is_file()]
+
+    async def rows(self, sql: str) -> list[str]:
+        found = await self.database.read(lambda connection: connection.execute(sql).fetchall())
+        return [str(row[0]) for row in found]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncGenerator[Desk]:
+    database = await open_database(tmp_path)
+    yield Desk(database, tmp_path)
+    await database.close()
+
+
+async def test_events_go_some_hours_after_their_run_ended_and_those_of_living_runs_stay(desk: Desk) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(runs)")]
+        ends = {"old": stamp(NOW - timedelta(hours=3)), "new": stamp(NOW - timedelta(hours=1)), "running": None}
+        ends |= {f"old{n}": ends["old"] for n in range(AT_ONCE)}
+        for id, end in ends.items():
+            values = dict.fromkeys(columns, "") | {"id": id, "finished_at": end, "status": "finished"}
+            names = ", ".join(f'"{name}"' for name in columns)
+            connection.execute(
+                f"INSERT INTO runs ({names}) VALUES ({', '.join('?' * len(columns))})",
+                [values[name] for name in columns],
+            )
+        connection.executemany(
+            "INSERT INTO events (run, first, last, body) VALUES (?, ?, ?, x'00')",
+            [(id, first, first) for id in (*ends, "gone") for first in (1, 2)],
+        )
+
+    await desk.database.write(fill)
+    await desk.tidy()
+    assert await desk.rows("SELECT DISTINCT run FROM events ORDER BY run") == ["new", "running"]
+    assert len(await desk.rows("SELECT id FROM runs")) == 3 + AT_ONCE
+
+
+async def test_idempotency_keys_go_after_a_day(desk: Desk) -> None:
+    for key in ("old", "new"):
+        await desk.store.add(NewJob("t", "u", "title", (NewItem("x"),)), Claim("t", "u", key, "request"))
+
+    def age(connection: sqlite3.Connection) -> None:
+        values = (stamp(NOW - timedelta(hours=25)),)
+        connection.execute("UPDATE idempotency SET created_at = ? WHERE key = 'old'", values)
+
+    await desk.database.write(age)
+    await desk.tidy()
+    assert await desk.rows("SELECT key FROM idempotency") == ["new"]
+
+
+async def test_uploads_stay_while_a_job_or_a_document_needs_them(desk: Desk) -> None:
+    waits, done, nobody, foreign = (desk.send(data) for data in (b"waits", b"done", b"nobody", b"foreign"))
+    desk.send(b"foreign", "u")
+    desk.send(b"of a tenant that is gone", "gone")
+    desk.uploads.keep("gone", desk.send(b"of a tenant that is gone", "gone"), "d9")
+    items = tuple(NewItem("a.md", content, "d1") for content in (waits, done))
+    job, _ = await desk.store.add(NewJob("t", "u", "ingest", items))
+    await desk.store.add(NewJob("u", "u", "ingest", (NewItem("a.md", foreign, "d2"),)))
+    await desk.progress.take(job.id, 1)
+    await desk.progress.end_item(job.id, 2)
+    for document in ("d1", "removed"):
+        desk.uploads.keep("t", done, document)
+    await desk.catalog.put(Document("d1", "t", "a.md", "A", "hash", 4, 1, "2026-11-21T10:00:00Z"))
+    await desk.tidy()
+    assert desk.uploads.read("t", nobody) == b"nobody"
+    desk.age()
+    await desk.tidy()
+    assert desk.uploads.read("t", waits) == b"waits"
+    assert desk.uploads.read("u", foreign) == b"foreign"
+    assert desk.uploads.original("t", "d1") == b"done"
+    assert sorted(path.name for path in desk.uploads_left()) == sorted([waits, foreign, "d1"])
+
+
+async def test_jobs_go_a_month_after_their_end(desk: Desk) -> None:
+    made = [(await desk.store.add(NewJob("t", "u", "title", (NewItem("x"),))))[0] for _ in range(4)]
+    for job in made[:3]:
+        await desk.store.cancel(Owner("t", "u"), job.id)
+
+    def age(connection: sqlite3.Connection) -> None:
+        old = stamp(NOW - timedelta(days=31))
+        connection.executemany("UPDATE jobs SET updated_at = ? WHERE id = ?", [(old, made[n].id) for n in (0, 1, 3)])
+
+    await desk.database.write(age)
+    await desk.tidy()
+    left = [made[2].id, made[3].id]
+    assert await desk.rows("SELECT id FROM jobs ORDER BY id") == left
+    assert await desk.rows("SELECT job FROM jobitems ORDER BY job") == left
