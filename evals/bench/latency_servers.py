@@ -1,8 +1,8 @@
-"""What Parley is measured between: a model that answers at once, one that takes its time, and the least proxy there
-can be.
+"""What Parley is measured between: models that answer at once, that take their time or never come to it, and the least
+proxy there can be.
 
-Run as `python -m evals.bench.latency_servers model`, `... slow` or `... proxy URL`; prints its own address as its first
-line."""
+Run as `python -m evals.bench.latency_servers model`, `... slow`, `... silent` or `... proxy URL`; prints its own
+address as its first line."""
 
 from __future__ import annotations
 
@@ -66,6 +66,14 @@ async def speak(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def think(request: web.Request) -> web.StreamResponse:
+    """No word, until the client leaves."""
+    response = web.StreamResponse(headers=EVENT_STREAM)
+    await response.prepare(request)
+    await asyncio.Event().wait()
+    return response
+
+
 async def models(_: web.Request) -> web.Response:
     """The one model."""
     return web.json_response(CARD)
@@ -105,6 +113,10 @@ def proxy(url: str) -> web.Application:
     return app
 
 
+REPLIES = {"model": answer, "slow": speak, "silent": think}
+"""How the models answer."""
+
+
 async def serve(app: web.Application) -> None:
     """Serves on a free loopback port until the process is ended."""
     runner = web.AppRunner(app, access_log=None)
@@ -118,4 +130,4 @@ async def serve(app: web.Application) -> None:
 
 if __name__ == "__main__":
     kind = sys.argv[1]
-    uvloop.run(serve(proxy(sys.argv[2]) if kind == "proxy" else model(speak if kind == "slow" else answer)))
+    uvloop.run(serve(proxy(sys.argv[2]) if kind == "proxy" else model(REPLIES[kind])))
