@@ -95,15 +95,17 @@ class ToldIngest(Ingest):
 
 
 @asynccontextmanager
-async def carried_out(runtime: Runtime, ingest: Ingest | None = None, *, tries: int = 2) -> AsyncGenerator[Runner]:
-    """A runner that has begun; a part that fails is tried again at once."""
+async def carried_out(
+    runtime: Runtime, ingest: Ingest | None = None, *, tries: int = 2, steps: Path | None = None
+) -> AsyncGenerator[Runner]:
+    """A runner that has begun; a part that fails is tried again at once. `steps`: where DBOS keeps its tables."""
     progress = JobProgress(runtime.database, runtime.jobs.bell)
     retention = Retention(runtime.database, runtime.catalog, progress, runtime.uploads, event_hours=24)
     work = Work(
         progress, runtime.uploads, retention, database=runtime.database, ingest=ingest or runtime.ingest,
         catalog=runtime.catalog, repository=runtime.repository, deps=runtime.deps, pauses=[0.0] * (tries - 1),
     )  # fmt: skip
-    async with working(Runner(runtime.jobs, progress, work, runtime.database.path)) as runner:
+    async with working(Runner(runtime.jobs, progress, work, steps or runtime.database.path)) as runner:
         runner.start()
         yield runner
 
@@ -318,6 +320,57 @@ async def test_a_job_that_nothing_goes_on_with_has_failed(runtime: Runtime) -> N
         assert (await over(runtime, await runtime.jobs.retry(LOCAL, job.id))).status == "finished"
 
 
+def renamed(table: str, name: str) -> Callable[[sqlite3.Connection], None]:
+    def rename(connection: sqlite3.Connection) -> None:
+        connection.execute(f"ALTER TABLE {table} RENAME TO {name}")
+
+    return rename
+
+
+async def told(runtime: Runtime, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Waits until the log says so."""
+    with fail_after(DEADLINE), runtime.jobs.bell.listening() as heard:
+        while text not in caplog.text:
+            await heard.wait(0.1)
+
+
+async def test_jobs_wait_while_dbos_cannot_use_its_tables(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    async with carried_out(runtime):
+        await over(runtime, await upload(runtime, "a.md"))
+        await runtime.database.write(renamed("workflow_status", "workflow_status_away"))
+        job = await upload(runtime, "b.md")
+        await told(runtime, caplog, f"background jobs wait: the job {job.id} cannot be started")
+        await runtime.database.write(renamed("workflow_status_away", "workflow_status"))
+        assert (await over(runtime, job)).status == "finished"
+
+
+async def test_a_job_whose_steps_cannot_be_noted_has_failed_and_can_be_retried(runtime: Runtime) -> None:
+    ingest = ToldIngest(runtime.ingest)
+    ingest.holds = "b.md"
+    async with carried_out(runtime, ingest):
+        job = await upload(runtime, "a.md", "b.md", "c.md")
+        with fail_after(DEADLINE):
+            await ingest.reached.wait()
+        await runtime.database.write(renamed("operation_outputs", "operation_outputs_away"))
+        ingest.go_on.set()
+        failed = await over(runtime, job)
+        assert (failed.status, failed.done) == ("failed", 2)
+        assert "what was done could not be noted" in failed.error
+        await runtime.database.write(renamed("operation_outputs_away", "operation_outputs"))
+        job = await over(runtime, await runtime.jobs.retry(LOCAL, job.id))
+    assert (job.status, job.done, job.attempt) == ("finished", 3, 2)
+
+
+async def test_a_runner_that_cannot_start_dbos_tries_again(
+    runtime: Runtime, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "parley.sqlite").mkdir()
+    async with carried_out(runtime, steps=tmp_path / "parley.sqlite"):
+        await told(runtime, caplog, "background jobs cannot be started")
+        (tmp_path / "parley.sqlite").rmdir()
+        assert (await over(runtime, await upload(runtime, "a.md"))).status == "finished"
+
+
 def job_of(id: str, kind: Kind = "ingest", tenant: str = "t", status: str = "queued") -> Job:
     return Job(
         id, tenant, "u", kind, "running" if status == "running" else "queued", 0, 1, 0, "", 1, 1, "", "",
@@ -437,22 +490,22 @@ async def test_retention_begins_by_itself_and_once_in_its_time(runtime: Runtime)
 
 # -- kill -9 ---------------------------------------------------------------------------------------------------------
 
-READY = re.compile(r"Parley is ready on (http://\S+) ")
+READY = re.compile(r"Uvicorn running on (http://\S+) ")
 FILES, KILLS = 25, 3
 
 
 class Served:
-    """`parley serve` as a process."""
+    """The application as a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "serving.cli", "serve", "--port", "0"], cwd=ROOT,
-            env=kept | {"PARLEY_DATA_DIR": str(folder)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "uvicorn", "app:create", "--factory", "--port", "0"], cwd=ROOT,
+            env=kept | {"PARLEY_DATA_DIR": str(folder)}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert self.process.stdout is not None
-        self.url = next((found[1] for line in self.process.stdout if (found := READY.search(line))), "")
-        assert self.url, self.process.stderr and self.process.stderr.read()
+        assert self.process.stderr is not None
+        self.url = next((found[1] for line in self.process.stderr if (found := READY.search(line))), "")
+        assert self.url
 
     def kill(self) -> None:
         """As the system does."""
