@@ -77,14 +77,15 @@ def openai_routes(runtime: Runtime) -> APIRouter:
                 "content": event_stream(STREAM_EXAMPLE),
             },
             **OPENAI_ERRORS,
-            404: {**OPENAI_ERRORS[400], "description": "There is no such model."},
+            404: {**OPENAI_ERRORS[400], "description": "There is no such model, or no such conversation of yours."},
+            409: {**OPENAI_ERRORS[400], "description": "The conversation has a run that is not over."},
             502: {**OPENAI_ERRORS[400], "description": "The model broke off its answer."},
         },
         openapi_extra=json_body(ChatRequest, EXAMPLES),
     )
     async def complete(request: Request) -> Response:
-        """Stateless: the history is what you send. Citations are `[n]` in the text and `url_citation` annotations,
-        in the stream's last delta."""
+        """Stateless: the history is what you send. With `metadata.thread_id` it is a turn of that conversation of
+        yours. Citations are `[n]` in the text and `url_citation` annotations, in the stream's last delta."""
         asked = await read_json(request, ChatRequest, runtime.settings.max_body_bytes)
         if asked.model not in names():
             raise ApiError(404, f"the model {asked.model} does not exist", param="model", code="model_not_found")

@@ -118,7 +118,10 @@ class ChatRequest(_Wire):
     response_format: ResponseFormat | None = None
     user: str | None = Field(default=None, description="Recorded with the run; never chooses whose memory is read.")
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
-        default=None, max_length=16, description="Recorded with the run."
+        default=None,
+        max_length=16,
+        description="Recorded with the run. `thread_id` makes the call a turn of that conversation of yours: of "
+        "`messages`, what follows the last answer is new; what came before is taken from the conversation.",
     )
 
     def turn(self, principal: Principal) -> TurnRequest:
@@ -130,9 +133,12 @@ class ChatRequest(_Wire):
         self._check()
         tools, choice = self._tools()
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        messages = _history(self.messages, principal.tenant)
+        thread = (self.metadata or {}).get("thread_id", "")
         return TurnRequest(
             principal,
-            _history(self.messages, principal.tenant),
+            self._new(messages) if thread else messages,
+            thread=thread,
             sampling=Sampling(
                 temperature=self.temperature,
                 top_p=self.top_p,
@@ -150,6 +156,16 @@ class ChatRequest(_Wire):
     def is_first(self) -> bool:
         """Nothing has been answered yet in this conversation."""
         return not any(message.role == "assistant" and message.content for message in self.messages)
+
+    def _new(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """What a stored conversation does not have yet: the user's words since the last answer, and instructions."""
+        if self.tools or any(message.role == "tool" for message in messages):
+            said = "tools of the caller cannot be used in a stored conversation: leave metadata.thread_id out"
+            raise ApiError(400, said, param="tools")
+        answered = max((i for i, message in enumerate(messages) if message.role == "assistant"), default=-1)
+        return tuple(
+            message for i, message in enumerate(messages) if message.role == "system" or i > answered
+        )  # fmt: skip
 
     def _check(self) -> None:
         if self.n not in (None, 1):

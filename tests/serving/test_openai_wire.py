@@ -14,7 +14,18 @@ import pytest
 import app as doors
 from agents.context import Sampling
 from agents.types import Citation, CitationSpan, Draft, Message, Note, Usage
-from graphs.events import Cited, Event, RunFailed, RunFinished, RunStarted, Sequenced, StepStarted, Token
+from graphs.events import (
+    Cited,
+    Event,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunIncomplete,
+    RunStarted,
+    Sequenced,
+    StepStarted,
+    Token,
+)
 from knowledge.types import Found
 from memory.sqlite import Database
 from memory.store import MemoryUnavailable
@@ -349,6 +360,53 @@ async def test_a_request_becomes_a_turn_with_all_that_it_says(runtime: Runtime) 
             metadata={"a": "b"},
         )
     ]
+
+
+async def test_a_call_that_names_a_conversation_brings_what_is_new_and_its_instructions(runtime: Runtime) -> None:
+    client, turns = telling(runtime, *TOLD)
+    history: list[JsonValue] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Old?"},
+        {"role": "assistant", "content": "Old."},
+        {"role": "user", "content": "Listen."},
+        {"role": "user", "content": "New?"},
+    ]
+    asked = {"model": "parley", "messages": history, "metadata": {"thread_id": "t-1"}}
+    assert (await client.post(CHAT, json=asked)).status_code == 200
+    assert turns.asked[0].thread == "t-1"
+    assert [message.content for message in turns.asked[0].messages] == ["Be brief.", "Listen.", "New?"]
+
+
+async def test_the_callers_tools_and_a_stored_conversation_do_not_go_together(runtime: Runtime) -> None:
+    client, turns = telling(runtime, *TOLD)
+    refused = await client.post(CHAT, json=asking(tools=[TOOL], metadata={"thread_id": "t-1"}))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
+    assert turns.asked == []
+
+
+async def test_a_conversation_is_told_apart_from_an_unknown_and_a_busy_one(runtime: Runtime) -> None:
+    unknown = await client_of(runtime).post(CHAT, json=asking(metadata={"thread_id": "none"}))
+    assert unknown.status_code == 404
+    client, _ = telling(runtime, ThreadBusy("r-1"))
+    busy = await client.post(CHAT, json=asking(metadata={"thread_id": "t-1"}))
+    assert (busy.status_code, busy.json()["error"]["code"]) == (409, "thread_busy")
+    assert "r-1" in busy.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("ending", "status", "code"),
+    [
+        (RunIncomplete("the server was stopped", ""), 503, "stopping"),
+        (RunCancelled(""), 409, "cancelled"),
+    ],
+)
+async def test_an_answer_that_somebody_else_ended_is_an_error(
+    runtime: Runtime, stream: bool, ending: Event, status: int, code: str
+) -> None:
+    client, _ = telling(runtime, RunStarted(RUN), ending)
+    response = await client.post(CHAT, json=asking(stream=stream))
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
 @pytest.mark.parametrize(
