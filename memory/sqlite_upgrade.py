@@ -36,17 +36,18 @@ def version_of(connection: sqlite3.Connection) -> int:
     return version
 
 
-def upgrade_file(path: Path, present: int, upgrade: Upgrade, patience: float) -> None:
+def upgrade_file(path: Path, present: int, upgrade: Upgrade, patience: float, *, turn: float = TURN) -> None:
     """Upgrades the file unless another process just did; tells on stderr where the copy is.
 
     The lock is SQLite's own exclusive one, which processes of every version respect, and which ends with its process.
     A process that has the file open, an earlier version's server for example, would break on the new tables: the
-    upgrade waits `patience` seconds for its end and then refuses.
+    upgrade waits `patience` seconds for its end and then refuses. `turn`: seconds to wait for another's upgrade.
 
     Raises:
-        DatabaseUnavailable: the file is open elsewhere, no copy can be made, or the upgrade failed; it is as it was.
+        DatabaseUnavailable: another's upgrade takes longer, the file is open elsewhere, no copy can be made, or the
+            upgrade failed; the file is as it was.
     """
-    with _turn(path), closing(_alone(path, patience)) as connection:
+    with _turn(path, turn), closing(_alone(path, patience)) as connection:
         version = version_of(connection)
         if version >= present:
             return
@@ -62,7 +63,7 @@ def upgrade_file(path: Path, present: int, upgrade: Upgrade, patience: float) ->
             ) from error
 
 
-def wait_for_upgrade(path: Path) -> bool:
+def wait_for_upgrade(path: Path, *, turn: float = TURN) -> bool:
     """Waits for the end of another process's upgrade; False when there is none.
 
     Raises:
@@ -75,7 +76,7 @@ def wait_for_upgrade(path: Path) -> bool:
     try:
         if _locked(descriptor):
             return False
-        _wait(descriptor, path)
+        _wait(descriptor, path, turn)
     finally:
         os.close(descriptor)
     return True
@@ -87,7 +88,7 @@ def copies(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _turn(path: Path) -> Generator[None]:
+def _turn(path: Path, turn: float) -> Generator[None]:
     """One upgrading process at a time: those who wait have the file closed, else nobody would ever be alone."""
     try:
         descriptor = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT, 0o600)
@@ -98,19 +99,20 @@ def _turn(path: Path) -> Generator[None]:
         ) from error
     try:
         if not _locked(descriptor):
-            _wait(descriptor, path)
+            _wait(descriptor, path, turn)
         yield
     finally:
         os.close(descriptor)
 
 
-def _wait(descriptor: int, path: Path) -> None:
+def _wait(descriptor: int, path: Path, turn: float) -> None:
     _say(f"Waiting for another process that upgrades the database {path} ...")
-    until = time.monotonic() + TURN
+    until = time.monotonic() + turn
     while not _locked(descriptor):
         if time.monotonic() > until:
             raise DatabaseUnavailable(
-                f"another process has been upgrading the database {path} for {TURN:.0f} seconds; wait for its end"
+                f"another process has been upgrading the database {path} for over {turn:.0f} seconds;"
+                " start again when it is done"
             )
         threading.Event().wait(_POLL)
 
@@ -166,7 +168,8 @@ def _copied(connection: sqlite3.Connection, path: Path, version: int) -> Path:
                 return older
         part.rename(copy)
     except (sqlite3.Error, OSError) as error:
-        _remove(part)
+        with suppress(OSError):
+            _remove(part)
         size = path.stat().st_size / 1e6
         raise DatabaseUnavailable(
             f"the database {path} is of an older version, and the copy that is made before its upgrade could not be"

@@ -35,6 +35,5 @@ def run(connection: sqlite3.Connection, version: int) -> None:
             if astray:
                 raise sqlite3.IntegrityError(f"{len(astray)} rows refer to rows that are not there")
     except DBAPIError as error:
-        if isinstance(error.orig, sqlite3.Error):
-            raise error.orig from error
-        raise
+        assert isinstance(error.orig, sqlite3.Error)
+        raise error.orig from error

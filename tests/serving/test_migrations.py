@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -13,16 +14,20 @@ import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
+import httpx
 import pytest
 
 from memory.sqlite import VERSION, Database
 from memory.sqlite_errors import DatabaseUnavailable
-from memory.sqlite_upgrade import Upgrade, copies
+from memory.sqlite_upgrade import Upgrade, copies, refuse, upgrade_file, wait_for_upgrade
+from serving.api import create_app
 from serving.database import DATABASE, SCHEMAS
 from serving.migrations import stamp
 from serving.runtime import open_runtime
 from serving.settings import Settings
+from tools.types import JsonObject, JsonValue
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = Path(__file__).with_name("data") / "schema-0001.sqlite"
@@ -156,17 +161,31 @@ async def test_every_row_of_the_first_version_is_there_and_messages_got_ids(file
         assert rows(file, f"SELECT * FROM {table}") == rows(FIRST, f"SELECT * FROM {table}")
 
 
-async def test_conversations_runs_documents_and_memories_work_after_the_upgrade(file: Path) -> None:
+async def test_conversations_runs_and_documents_work_through_the_api_after_the_upgrade(file: Path) -> None:
     async with open_runtime(Settings(data_dir=file.parent)) as runtime:
-        thread = await runtime.repository.thread("local", "local", KETTLE)
-        assert thread is not None
-        assert thread.title == "Kettle"
-        messages = await runtime.repository.messages("local", "local", KETTLE)
-        assert [message.number for message in messages] == [1, 2, 3, 4, 5, 6]
-        assert messages[1].citations[0].path == "kettle.md"
-        run = await runtime.repository.run("local", "local", messages[1].run)
-        assert run is not None
-        assert (run.status, run.background) == ("finished", False)
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(create_app(runtime)), base_url="http://127.0.0.1:8080")
+
+        async def ask(method: str, path: str, **body: object) -> dict[str, JsonValue]:
+            answer = await http.request(method, path, json=body or None)
+            assert answer.is_success, answer.text
+            return answer.json()
+
+        async with http:
+            threads = cast(list[JsonObject], (await ask("GET", "/api/threads"))["items"])
+            assert [thread["title"] for thread in threads] == ["Bicycle cellar", "Kettle"]
+            path = f"/api/threads/{KETTLE}"
+            messages = cast(list[JsonObject], (await ask("GET", f"{path}/messages"))["items"])
+            assert [message["role"] for message in messages] == ["user", "assistant"] * 3
+            assert len({str(message["id"]) for message in messages}) == 6
+            assert cast(list[JsonObject], messages[1]["citations"])[0]["path"] == "kettle.md"
+            run = await ask("GET", f"/api/runs/{messages[1]['run_id']}")
+            assert (run["status"], run["answer"]) == ("finished", messages[1]["content"])
+            again = await ask("POST", f"{path}/runs", messages=[{"role": "user", "content": "When are roses pruned?"}])
+            assert "the roses in March" in str(again["answer"])
+            documents = cast(list[JsonObject], (await ask("GET", "/api/documents"))["items"])
+            assert sorted(str(document["path"]) for document in documents) == ["garden.md", "kettle.md", "keys.md"]
+            hits = cast(list[JsonObject], (await ask("POST", "/api/search", query="deposit for a key"))["hits"])
+            assert "Blue keys are lent by the front desk" in str(hits[0]["text"])
 
 
 def test_the_first_command_upgrades_in_one_line_on_stderr_and_the_next_says_nothing(file: Path) -> None:
@@ -174,15 +193,10 @@ def test_the_first_command_upgrades_in_one_line_on_stderr_and_the_next_says_noth
     assert "Blue keys are lent by the front desk" in json.loads(found.stdout)["hits"][0]["text"]
     (copy,) = copies(file)
     assert found.stderr == f"Upgrading the database {file} from version 1 to {VERSION}; a copy of it is {copy}\n"
-    again = parley(file.parent, "documents", "list", "--json")
-    assert {document["path"] for document in json.loads(again.stdout)["documents"]} == {
-        "garden.md", "kettle.md", "keys.md"}  # fmt: skip
-    assert again.stderr == ""
-
-
-def test_doctor_names_the_version_of_the_file_and_the_copies(file: Path) -> None:
-    checks = {check["name"]: check for check in json.loads(parley(file.parent, "doctor", "--json").stdout)["checks"]}
-    (copy,) = copies(file)
+    doctor = parley(file.parent, "doctor", "--json")
+    assert doctor.stderr == ""
+    checks = {check["name"]: check for check in json.loads(doctor.stdout)["checks"]}
+    assert checks["data"]["detail"].endswith("3 documents")
     assert checks["schema"]["trouble"] == ""
     assert checks["schema"]["detail"] == f"version {VERSION}, the present one; copy from before an upgrade: {copy}"
 
@@ -234,16 +248,62 @@ def test_of_several_processes_that_start_together_one_upgrades_and_all_work(file
 
 
 def test_who_starts_while_another_upgrades_waits_for_it(file: Path) -> None:
-    with stepwise(file, "DROP TABLE") as first, stepwise(file, "never") as second:
+    with stepwise(file, "DROP TABLE") as first:
         assert line_of(first) == "reached"
-        assert second.stderr is not None
-        assert "Waiting for another process that upgrades" in second.stderr.readline()
-        assert second.poll() is None
-        first.communicate("\n" * 10, timeout=DEADLINE)
-        out, said = second.communicate(timeout=DEADLINE)
+        with stepwise(file, "never") as second:
+            assert second.stderr is not None
+            assert "Waiting for another process that upgrades" in second.stderr.readline()
+            assert second.poll() is None
+            first.communicate("\n" * 10, timeout=DEADLINE)
+            out, said = second.communicate(timeout=DEADLINE)
     assert out == "done\n"
     assert said == ""
     assert len(copies(file)) == 1
+
+
+def test_waiting_for_anothers_upgrade_has_an_end(file: Path) -> None:
+    lock = file.with_name(f"{DATABASE}.upgrade-lock")
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DatabaseUnavailable, match="start again when it is done"):
+            upgrade_file(file, VERSION, stamp.upgrade, 0.0, turn=0.05)
+        with pytest.raises(DatabaseUnavailable, match="start again when it is done"):
+            wait_for_upgrade(file, turn=0.05)
+    assert not wait_for_upgrade(file)
+    assert not wait_for_upgrade(file.with_name("another"))
+    assert old_version(file)
+
+
+async def test_who_comes_when_the_upgrade_is_done_leaves_the_file_alone(file: Path) -> None:
+    await upgraded(file)
+    before = content(file)
+    upgrade_file(file, VERSION, refuse, 0.0)
+    assert content(file) == before
+    file.write_bytes(b"no database at all, " * 100)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        upgrade_file(file, VERSION, refuse, 0.0)
+
+
+async def test_what_is_in_the_way_of_the_copy_is_told(file: Path) -> None:
+    file.with_name(f"{DATABASE}.backup-part").mkdir()
+    with pytest.raises(DatabaseUnavailable, match="nothing was changed"):
+        await upgraded(file)
+    assert old_version(file)
+
+
+async def test_a_file_that_is_held_for_another_reason_is_told_as_such(file: Path) -> None:
+    await upgraded(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DatabaseUnavailable, match="another process has kept it locked"):
+            await upgraded(file, patience=0.05)
+
+
+async def test_who_knows_of_no_older_version_changes_nothing(file: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="nothing here knows version 1"):
+        await (await Database.open(file, [])).close()
+    assert old_version(file)
 
 
 @pytest.mark.parametrize(

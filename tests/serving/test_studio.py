@@ -22,6 +22,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import MessagesState
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.schema import Checkpoint, Input
@@ -298,8 +299,8 @@ async def opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerato
 async def said(graph: StudioGraph, *messages: HumanMessage | AIMessage | SystemMessage, before: str = "") -> list[str]:
     config: RunnableConfig = {"configurable": {"thread_id": "t"}}
     pauses = [before] if before else None
-    given = {"messages": list(messages)} if messages else None
-    state = cast(StudioState, await graph.ainvoke(given, config, interrupt_before=pauses))  # type: ignore[arg-type]
+    given = MessagesState(messages=list(messages)) if messages else None
+    state = cast(StudioState, await graph.ainvoke(given, config, interrupt_before=pauses))
     return [message.text for message in state["messages"]]
 
 
