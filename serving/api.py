@@ -27,6 +27,7 @@ from serving.settings import Settings
 from serving.wires.describe import Problem
 from serving.wires.describe_access import SCHEMES, refusals, security
 from serving.wires.documents import document_routes
+from serving.wires.examples import fill
 from serving.wires.feedback import NewFeedback, feedback_routes
 from serving.wires.health import health_routes
 from serving.wires.jobs import job_routes
@@ -130,9 +131,15 @@ def _description(app: FastAPI) -> dict[str, object]:
     description["components"]["securitySchemes"] = SCHEMES
     for path, methods in description["paths"].items():
         for operation in methods.values():
-            operation["responses"].pop("422", None)  # FastAPI's own; here a wrong parameter is a 400 like a wrong body
-            operation["responses"] |= refusals(path)
+            responses = operation["responses"]
+            responses.pop("422", None)  # FastAPI's own; here a wrong parameter is a 400 like a wrong body
+            for response in responses.values():
+                kinds = response.get("content", {})
+                if len(kinds) > 1 and kinds.get("application/json", {}).get("schema") == {}:
+                    del kinds["application/json"]  # FastAPI's guess for what only streams
+            operation["responses"] = refusals(path) | responses
             operation["security"] = security(path)
+            fill(operation)
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
     return description

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from knowledge.graph import GraphUnavailable
@@ -43,6 +44,7 @@ CODES = {
     507: "storage_full",
 }
 """The kind of a problem whose error has no code of its own, by status; docs/api.md lists them."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RUN_KEY = "parley.run"
 """Where a wire leaves the id of its run in the ASGI scope, so that a crash can be found in the log."""
 
@@ -155,7 +157,17 @@ EXPECTED = (
 
 
 async def _expected(request: Request, error: Exception) -> Response:
-    return error_response(request.url.path, translate(error))
+    told = translate(error)
+    if told.status == 405:  # the router names the methods of the first route on this path only
+        told.headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return error_response(request.url.path, told)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the routes on the path of a request can do."""
+    app: FastAPI = request.app
+    asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+    return {method for method, scope in asked for route in app.routes if route.matches(scope)[0] is Match.FULL}
 
 
 class CrashGuard:

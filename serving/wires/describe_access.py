@@ -25,6 +25,7 @@ _ANYWHERE: dict[str, tuple[str, JsonObject]] = {
 _WITH_KEY: dict[str, tuple[str, JsonObject]] = {
     "401": ("No valid access key was sent.", _BEARER),
     "429": ("The key asked too often.", _RETRY),
+    "503": ("The stored keys cannot be read now; the text says why.", {}),
 }
 
 

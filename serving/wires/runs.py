@@ -52,7 +52,7 @@ LAST_EVENT_ID: JsonObject = {
     "in": "header",
     "required": False,
     "description": "`id` of the last event that came: the ones after it follow.",
-    "schema": {"type": "string", "pattern": "^[0-9]{1,15}$"},
+    "schema": {"type": "string", "pattern": "^[0-9]{0,15}$"},
 }
 _NUMBER = re.compile(r"[0-9]{1,15}")
 

@@ -22,7 +22,7 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
-    query: str = Field(max_length=4_000)
+    query: str = Field(max_length=4_000, json_schema_extra={"minLength": 1, "pattern": r"\S"})
     limit: int = Field(default=10, ge=1, le=50)
 
 
