@@ -78,7 +78,7 @@ def test_a_conversation_is_kept_listed_and_gone_on_with(work: Path) -> None:
 def test_a_conversation_that_does_not_exist_ends_with_status_1(work: Path) -> None:
     ended = run(work, ["chat", "--thread", "none"])
     assert ended.returncode == 1
-    assert ended.stderr.splitlines() == ["there is no conversation none; /threads in `parley chat` lists them"]
+    assert ended.stderr.splitlines() == ["there is no conversation none; `parley threads list` shows all"]
 
 
 def test_a_model_that_breaks_off_is_said_and_the_conversation_goes_on(work: Path) -> None:
