@@ -44,7 +44,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pint": ("tools/units.py",),
     "aiohttp": ("serving/models/openai_compatible.py", "evals/bench/*.py"),
     "sqlmodel": ("serving/tables.py",),
-    "sqlalchemy": ("serving/tables.py", "serving/migrations/*.py"),
+    "sqlalchemy": ("serving/tables.py", "serving/migrations/*.py", "serving/jobs.py"),
+    "dbos": ("serving/jobs.py",),
     "alembic": ("serving/migrations/*.py",),
     "platformdirs": ("serving/settings.py",),
     "dotenv": ("serving/settings.py",),
@@ -58,7 +59,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "fastapi": ("app.py", *WEB),
     "starlette": WEB,
     "pydantic": ("serving/settings.py", "serving/api.py", "serving/wires/*.py", "agents/ask.py"),
-    "python_multipart": ("serving/wires/multipart.py",),
+    "python_multipart": ("serving/wires/upload_body.py",),
     "pydantic_core": ("serving/wires/*.py",),
     "rich": ("serving/commands/*.py", "serving/doctor.py", "evals/*.py"),
 }

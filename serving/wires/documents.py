@@ -23,9 +23,9 @@ from serving.uploads import Received
 from serving.wires.claims import PARAMETER, REPLAYED, claim_of
 from serving.wires.describe import PROBLEMS, problems
 from serving.wires.job_models import AcceptedModel, DocumentModel, DocumentPage, PassagePage
-from serving.wires.multipart import UploadLimits, commit, files_body, opened, receive
 from serving.wires.record_models import USUAL, Cursor, Limit
 from serving.wires.reply import listed, reply
+from serving.wires.upload_body import UploadLimits, commit, files_body, opened, receive
 from tools.types import JsonValue
 
 

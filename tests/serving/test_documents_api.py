@@ -20,7 +20,7 @@ from serving.principal import Principal
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from serving.uploads import LONGEST_PATH
-from serving.wires.multipart import DRAIN_BYTES
+from serving.wires.upload_body import DRAIN_BYTES
 from tests.serving.api_client import client_of, events_in, walked
 from tools.types import JsonObject
 
