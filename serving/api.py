@@ -137,7 +137,7 @@ def _description(app: FastAPI) -> dict[str, object]:
                 kinds = response.get("content", {})
                 if len(kinds) > 1 and kinds.get("application/json", {}).get("schema") == {}:
                     del kinds["application/json"]  # FastAPI's guess for what only streams
-            operation["responses"] = refusals(path) | responses
+            operation["responses"] = dict(sorted((refusals(path) | responses).items()))
             operation["security"] = security(path)
             fill(operation)
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -38,8 +38,11 @@ def docs_page(description: JsonObject) -> str:
     parts.append('<p>For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1)</p>')
     for path, methods in _object(description.get("paths")).items():
         parts += [_operation(path, method, _object(what)) for method, what in _object(methods).items()]
+    components = _object(description.get("components"))
+    for scheme in _object(components.get("securitySchemes")).values():
+        parts.append(f"<h2>Access</h2>{_paragraphs(_text(_object(scheme), 'description'))}")
     parts.append("<h2>Shapes</h2>")
-    for name, schema in _object(_object(description.get("components")).get("schemas")).items():
+    for name, schema in _object(components.get("schemas")).items():
         meaning = _text(_object(schema), "description")
         inside = f"<p>{meaning}</p>{_json(schema)}"
         parts.append(f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>{inside}</details>')
@@ -53,6 +56,8 @@ def docs_page(description: JsonObject) -> str:
 def _operation(path: str, method: str, what: JsonObject) -> str:
     html = f"<h2><b>{escape(method)}</b> <code>{escape(path)}</code></h2>"
     html += f"<p><strong>{_text(what, 'summary')}.</strong></p>{_paragraphs(_text(what, 'description'))}"
+    html += "<p>Needs a key where one was made.</p>" if what.get("security") else "<p>Open to everyone.</p>"
+    html += _parameters(what.get("parameters"))
     body = _object(what.get("requestBody"))
     for kind, content in _object(body.get("content")).items():
         html += f"<h3>Request</h3><p><code>{escape(kind)}</code>: {_shape(_object(content))}</p>"
@@ -66,6 +71,25 @@ def _operation(path: str, method: str, what: JsonObject) -> str:
         )
         html += f"<tr><th>{escape(status)}</th><td>{_text(_object(response), 'description')}{told}</td></tr>"
     return html + "</table>"
+
+
+def _parameters(parameters: JsonValue) -> str:
+    rows = ""
+    for one in map(_object, parameters if isinstance(parameters, list) else []):
+        must = ", required" if one.get("required") else ""
+        rows += f"<tr><th><code>{_text(one, 'name')}</code></th><td>{_text(one, 'in')}{must}: {_limits(one)}</td></tr>"
+    return f"<h3>Parameters</h3><table>{rows}</table>" if rows else ""
+
+
+def _limits(parameter: JsonObject) -> str:
+    """What a parameter means, and its type with its bounds."""
+    schema = _object(parameter.get("schema"))
+    kinds = schema.get("anyOf")
+    for kind in map(_object, kinds if isinstance(kinds, list) else []):
+        schema = schema | kind if kind.get("type") != "null" else schema
+    said = {key: value for key, value in schema.items() if key not in ("title", "description", "anyOf", "examples")}
+    bounds = escape(orjson.dumps(said).decode())
+    return f"{_text(parameter, 'description')} <code>{bounds}</code>"
 
 
 def _shape(content: JsonObject) -> str:

@@ -141,6 +141,10 @@ BY_KIND: dict[str, JsonObject] = {
 """Media type to an example where the schema is no model: an export, an upload."""
 
 
+USUAL = {403: "foreign_origin", 409: "idempotency_key_reused", 410: "events_gone"}
+"""The code of an error whose status has several."""
+
+
 def fill(operation: JsonObject) -> None:
     """Gives each body and each response of an operation an example, where it has none."""
     body = cast(dict[str, JsonObject], operation.get("requestBody", {}))
@@ -164,6 +168,7 @@ def _fill(content: dict[str, JsonObject], status: int, meaning: str) -> None:
 
 
 def _error(model: str, status: int, meaning: str) -> JsonValue:
+    code = USUAL.get(status)
     if model == "OpenAIError":
-        return cast(JsonValue, orjson.loads(openai_error(status, meaning)))
-    return cast(JsonValue, orjson.loads(problem(ApiError(status, meaning))))
+        return cast(JsonValue, orjson.loads(openai_error(status, meaning, code=code)))
+    return cast(JsonValue, orjson.loads(problem(ApiError(status, meaning, code=code))))
