@@ -17,8 +17,8 @@ PYTHONS = ("python3", "python3.11", "python3.12", "python3.13", "python3.14")
 UV = """#!/bin/sh
 echo "uv $*" >> "$LOG"
 case "$1 $2" in
-    "venv "*) mkdir -p .venv/bin; ln -s "$GOOD" .venv/bin/python ;;
-    "pip install") : > .venv/bin/parley; chmod +x .venv/bin/parley ;;
+    "venv "*) for home; do :; done; mkdir -p "$home/bin"; ln -s "$GOOD" "$home/bin/python" ;;
+    "pip install") : > "$VIRTUAL_ENV/bin/parley"; chmod +x "$VIRTUAL_ENV/bin/parley" ;;
     "python find") exit 1 ;;
 esac
 """
@@ -69,7 +69,8 @@ def machine(tmp_path: Path) -> Machine:
     clone, programs = tmp_path / "clone", tmp_path / "bin"
     clone.mkdir()
     programs.mkdir()
-    for name in ("bootstrap.sh", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+    locks = ("requirements.lock", "requirements-dev.lock", "requirements-studio.lock")
+    for name in ("bootstrap.sh", "pyproject.toml", *locks):
         shutil.copy(ROOT / name, clone)
     for name in SYSTEM:
         found = shutil.which(name)
@@ -102,6 +103,24 @@ def test_nothing_is_installed_twice_however_make_run_and_make_test_take_turns(ma
     for want in ("run", "dev", "run"):
         machine.bootstrap(want)
         assert machine.asked() == []
+
+
+def test_studio_has_an_environment_of_its_own_that_is_made_once_and_takes_nothing_from_the_other(
+    machine: Machine,
+) -> None:
+    machine.bootstrap("dev")
+    machine.asked()
+    assert machine.bootstrap("studio").returncode == 0
+    made, synced, _ = machine.asked()
+    assert made.endswith(" .venv-studio")
+    assert synced == "uv pip sync --quiet --require-hashes requirements-studio.lock"
+    for want in ("studio", "dev", "run"):
+        machine.bootstrap(want)
+        assert machine.asked() == []
+    with (machine.clone / "requirements-studio.lock").open("a") as file:
+        file.write("\n# changed\n")
+    machine.bootstrap("studio")
+    assert machine.asked()[0] == synced
 
 
 @pytest.mark.parametrize(
@@ -203,11 +222,12 @@ def make(*arguments: str) -> str:
 
 def test_make_without_a_verb_lists_the_verbs() -> None:
     verbs = [line.split()[1] for line in make().splitlines()]
-    assert {"run", "test", "check", "bench", "bench-knowledge", "lock", "clean"} <= set(verbs)
+    assert {"run", "studio", "test", "check", "bench", "bench-knowledge", "lock", "clean"} <= set(verbs)
 
 
 def test_make_run_takes_in_parleys_own_documents_and_make_test_measures_branches() -> None:
     assert "--ingest README.md --ingest 'docs/*.md'" in make("-n", "run")
     assert "--cov" in make("-n", "test")
+    assert "--port 2024 --no-browser" in make("-n", "studio")
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -27,6 +27,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.schema import Checkpoint, Input
 
+from evals.graph_picture import draw
 from graphs.studio import NoQuestion, StudioGraph, StudioState
 from serving.studio import ORIGIN, Process, app
 from tools.types import JsonObject, JsonValue
@@ -345,3 +346,7 @@ def test_the_doors_are_the_ones_that_langgraph_json_names() -> None:
     assert config["graphs"]["chat"]["path"] == "./app.py:graph"
     assert config["http"] == {"app": "serving.studio:app", "cors": config["http"]["cors"]}
     assert config["http"]["cors"]["allow_origins"] == []  # the guard answers for Studio's origin, and for no other
+
+
+def test_the_picture_shows_the_graph_as_it_is() -> None:
+    assert (ROOT / "docs" / "graph.svg").read_text(encoding="utf-8") == draw()
