@@ -246,10 +246,6 @@ class Repository:
 
         return await self.database.read(select)
 
-    async def forget_events(self, before: str) -> int:
-        """Removes the events of runs that ended before a time (RFC 3339) and says how many rows that were."""
-        return await self.database.write(lambda connection: run_log.forget_events(connection, before))
-
 
 def _told(events: Sequence[Sequenced]) -> Answer | None:
     """The answer of a stateless run that is over."""

@@ -27,8 +27,6 @@ DELETE_CHECKPOINTS = ("DELETE FROM checkpoints WHERE run = ?", "DELETE FROM chec
 SELECT_EVENTS = "SELECT first, body FROM events WHERE run = ? AND last > ? ORDER BY first"
 SELECT_KEPT = """SELECT m.content, m.citations
 FROM runs r JOIN messages m ON m.thread = r.thread AND m.number = r.answer WHERE r.id = ?"""
-FORGET_EVENTS = """DELETE FROM events WHERE run IN (
-SELECT DISTINCT e.run FROM events e LEFT JOIN runs r ON r.id = e.run WHERE r.id IS NULL OR r.finished_at < :before)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +78,6 @@ def events_of(connection: sqlite3.Connection, run: str, after: int = 0) -> list[
         for seq, event in enumerate(unpack(run, body, kept), start=first)
     )
     return [one for one in numbered if one.seq > after]
-
-
-def forget_events(connection: sqlite3.Connection, before: str) -> int:
-    """Removes the events of runs that ended before a time, and says how many rows that were."""
-    return connection.execute(FORGET_EVENTS, {"before": before}).rowcount
 
 
 def _kept(connection: sqlite3.Connection, run: str) -> Said:

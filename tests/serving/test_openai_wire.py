@@ -62,12 +62,12 @@ class ToldTurns(Turns):
     """An engine that says what a test tells it, and remembers what it was asked."""
 
     def __init__(self, *events: Event | Exception) -> None:
-        self.events = events
+        self.told = events
         self.asked: list[TurnRequest] = []
 
     async def run(self, request: TurnRequest) -> AsyncGenerator[Sequenced, None]:
         self.asked.append(request)
-        for seq, event in enumerate(self.events, start=1):
+        for seq, event in enumerate(self.told, start=1):
             if isinstance(event, Exception):
                 raise event
             yield Sequenced(RUN, seq, event)

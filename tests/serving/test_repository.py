@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.types import Citation, Draft, Note, Usage, Verdict
+from agents.types import Citation, Draft, Message, Note, Usage, Verdict
 from memory.sqlite import Database
+from memory.types import TRUST_USER, Label
 from serving.ids import uuid7
 from serving.records import Answer, NewRun, RunEnd, UnknownThread
 from serving.repository import SCHEMA, Repository
@@ -34,6 +35,10 @@ def repository(database: Database) -> Repository:
     return Repository(database)
 
 
+def said(text: str) -> Message:
+    return Message("user", text, Label("acme", "user", TRUST_USER))
+
+
 def run_in(thread: str = "") -> NewRun:
     return NewRun(uuid7(), *ME, thread=thread, caller_user="end-user-7", metadata={"trace": "é"})
 
@@ -41,7 +46,7 @@ def run_in(thread: str = "") -> NewRun:
 async def test_a_conversation_keeps_its_messages_in_order_with_citations(repository: Repository) -> None:
     thread = await repository.create_thread(*ME, title="First steps")
     run = run_in(thread.id)
-    said = await repository.add_user_message_and_run(run, "How do I start? 🙂")
+    await repository.begin(run, [said("How do I start? 🙂")])
     draft = Draft("Turn it on. [1]", "answered", "stop", "extractive", (CITATION,))
     await repository.finish_run(run.id, RunEnd.of(draft), Answer(draft.text, citations=draft.citations))
     messages = await repository.messages(*ME, thread.id)
@@ -49,7 +54,7 @@ async def test_a_conversation_keeps_its_messages_in_order_with_citations(reposit
         (1, "user", "How do I start? 🙂"),
         (2, "assistant", "Turn it on. [1]"),
     ]
-    assert messages[0] == said
+    assert messages[0].run == run.id
     assert messages[1].citations == (CITATION,)
     assert messages[1].run == run.id
 
@@ -57,7 +62,9 @@ async def test_a_conversation_keeps_its_messages_in_order_with_citations(reposit
 async def test_the_newest_messages_come_when_a_limit_is_set(repository: Repository) -> None:
     thread = await repository.create_thread(*ME)
     for text in ("one", "two", "three", "four"):
-        await repository.add_user_message_and_run(run_in(thread.id), text)
+        run = run_in(thread.id)
+        await repository.begin(run, [said(text)])
+        await repository.finish_run(run.id, RunEnd("cancelled"))
     newest = await repository.messages(*ME, thread.id, limit=2)
     assert [message.content for message in newest] == ["three", "four"]
     later = await repository.messages(*ME, thread.id, after=3)
@@ -67,7 +74,7 @@ async def test_the_newest_messages_come_when_a_limit_is_set(repository: Reposito
 async def test_an_answer_that_broke_off_is_stored_as_incomplete(repository: Repository) -> None:
     thread = await repository.create_thread(*ME)
     run = run_in(thread.id)
-    await repository.add_user_message_and_run(run, "Tell me")
+    await repository.begin(run, [said("Tell me")])
     await repository.finish_run(run.id, RunEnd("failed", error="the model broke off"), Answer("Once", "incomplete"))
     answer = (await repository.messages(*ME, thread.id))[-1]
     assert (answer.content, answer.status) == ("Once", "incomplete")
@@ -77,7 +84,7 @@ async def test_a_message_to_a_thread_of_someone_else_stores_nothing(repository: 
     thread = await repository.create_thread("acme", "bob")
     run = run_in(thread.id)
     with pytest.raises(UnknownThread, match=thread.id):
-        await repository.add_user_message_and_run(run, "let me in")
+        await repository.begin(run, [said("let me in")])
     assert await repository.run(*ME, run.id) is None
     assert await repository.messages("acme", "bob", thread.id) == []
 
@@ -85,7 +92,7 @@ async def test_a_message_to_a_thread_of_someone_else_stores_nothing(repository: 
 async def test_conversations_and_runs_are_seen_by_their_owner_only(repository: Repository) -> None:
     thread = await repository.create_thread(*ME, title="mine")
     run = run_in(thread.id)
-    await repository.add_user_message_and_run(run, "secret")
+    await repository.begin(run, [said("secret")])
     for stranger in (("acme", "bob"), ("other", "ann")):
         assert await repository.thread(*stranger, thread.id) is None
         assert await repository.threads(*stranger) == []
@@ -106,7 +113,7 @@ async def test_the_conversation_changed_last_is_listed_first(repository: Reposit
 
     await database.write(age)
     run = run_in(first.id)
-    await repository.add_user_message_and_run(run, "hello")
+    await repository.begin(run, [said("hello")])
     assert [thread.id for thread in await repository.threads(*ME)] == [first.id, second.id]
 
 
@@ -121,14 +128,11 @@ async def test_a_summary_is_replaced_by_a_newer_one_and_never_by_an_older(reposi
 
 async def test_a_run_is_recorded_with_what_it_cost_and_how_it_ended(repository: Repository) -> None:
     run = run_in()
-    await repository.start_run(run)
+    await repository.begin(run)
     started = await repository.run(*ME, run.id)
     assert started is not None
-    assert (started.status, started.finished_at, started.process) == (
-        "running",
-        None,
-        f"{socket.gethostname()}:{os.getpid()}",
-    )
+    assert (started.status, started.finished_at, started.process) == ("running", None, repository.presence.name)
+    assert started.process.startswith(f"{socket.gethostname()}:{os.getpid()}:")
     verdict = Verdict(False, "secret", "no keys", "rules", 1.0, "sk-123")
     draft = Draft(
         "Hm", "refused", "content_filter", "m", notes=(Note("withheld", "A sentence is missing."),),
@@ -148,40 +152,6 @@ async def test_the_end_of_a_run_that_nobody_started_changes_nothing(repository: 
     assert await repository.run(*ME, "missing") is None
 
 
-async def test_runs_of_a_dead_process_become_incomplete_and_those_of_living_ones_stay(
-    repository: Repository, database: Database
-) -> None:
-    host = socket.gethostname()
-    processes = {
-        "dead": f"{host}:{2**22 + 1}",  # above the largest pid of Linux
-        "reborn": f"{host}:{os.getpid()}",
-        "living": f"{host}:{os.getppid()}",
-        "init": f"{host}:1",
-        "elsewhere": "another-host:1",
-        "forgotten": "another-host:2",
-    }
-    for name in processes:
-        await repository.start_run(NewRun(name, *ME))
-
-    def move(connection: sqlite3.Connection) -> None:
-        connection.executemany("UPDATE runs SET process = ? WHERE id = ?", [(p, n) for n, p in processes.items()])
-        connection.execute("UPDATE runs SET started_at = '2020-01-01T00:00:00.000Z' WHERE id = 'forgotten'")
-
-    await database.write(move)
-    assert await repository.interrupt_stale_runs() == 3
-    runs = [await repository.run(*ME, name) for name in processes]
-    status = {run.id: (run.status, bool(run.error)) for run in runs if run is not None}
-    assert status == {
-        "dead": ("incomplete", True),
-        "reborn": ("incomplete", True),
-        "forgotten": ("incomplete", True),
-        "living": ("running", False),
-        "init": ("running", False),
-        "elsewhere": ("running", False),
-    }
-    assert await repository.interrupt_stale_runs() == 0
-
-
 def test_the_schema_text_is_what_the_tables_say() -> None:
     assert schema() == SCHEMA, "run python -m serving.tables"
 
@@ -192,7 +162,7 @@ def test_the_schema_can_be_applied_twice_and_removes_messages_with_their_thread(
         connection.executescript(SCHEMA)
         connection.executescript(SCHEMA)
         connection.execute("INSERT INTO threads VALUES ('t', 'a', 'u', '', '', '', '', 0)")
-        connection.execute("INSERT INTO messages VALUES ('t', 1, 'user', 'hi', 'complete', '', '[]', '')")
+        connection.execute("INSERT INTO messages VALUES ('t', 1, 'm', 'user', 'hi', 'complete', '', '[]', '')")
         connection.execute("DELETE FROM threads")
         assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
 

@@ -1,0 +1,110 @@
+"""An engine that a test plays, and several processes on one data folder, each with rows and runs of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from agents.context import Deps, Limits, Turn
+from agents.types import Message
+from graphs.control import Durability, Park, Resume
+from graphs.events import Event, RunFinished, RunStarted, Sequenced
+from memory.sqlite import Database
+from memory.types import TRUST_USER, Label
+from serving.database import open_database
+from serving.principal import LOCAL
+from serving.repository import Repository
+from serving.turns import TurnRequest, Turns
+
+Played = Sequence[Event | Exception | anyio.Event]
+"""What a run says: events, an exception to raise there, or something to wait for."""
+
+
+class ToldEngine:
+    """Plays the same for every turn, and remembers how it was asked."""
+
+    def __init__(self, *played: Event | Exception | anyio.Event) -> None:
+        self.played: Played = played
+        self.turns: list[Turn] = []
+        self.resumed: list[Resume | None] = []
+        self.durabilities: list[Durability] = []
+        self.closed = 0
+
+    async def __call__(
+        self,
+        deps: Deps,
+        turn: Turn,
+        *,
+        durability: Durability = "exit",
+        resume: Resume | None = None,
+        park: Park | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        self.turns.append(turn)
+        self.resumed.append(resume)
+        self.durabilities.append(durability)
+        try:
+            yield RunStarted(turn.run)
+            for step in self.played:
+                if isinstance(step, anyio.Event):
+                    await step.wait()
+                elif isinstance(step, Exception):
+                    raise step
+                elif park is not None and park.requested:
+                    return
+                else:
+                    yield step
+        finally:
+            self.closed += 1
+
+
+class Process:
+    """What one process has open: its own connections, its place in the folder, its runs."""
+
+    def __init__(self, database: Database, deps: Deps, engine: ToldEngine) -> None:
+        self.database, self.engine = database, engine
+        self.rows = Repository(database)
+        self.turns = Turns(deps, lambda: engine, self.rows, Limits())
+
+    def die(self) -> None:
+        """The kernel has dropped its lock; what it does from now on nobody waits for."""
+        self.rows.presence.close()
+
+
+@asynccontextmanager
+async def process(folder: Path, deps: Deps, *played: Event | Exception | anyio.Event) -> AsyncGenerator[Process]:
+    """A process on the folder, closed in the end."""
+    database = await open_database(folder)
+    try:
+        one = Process(database, deps, ToldEngine(*played))
+        yield one
+        await one.turns.close()
+        one.rows.close()
+    finally:
+        await database.close()
+
+
+def asking(text: str, thread: str = "") -> TurnRequest:
+    """The local user says something."""
+    return TurnRequest(LOCAL, (Message("user", text, Label("local", "user", TRUST_USER)),), thread=thread)
+
+
+async def played(turns: Turns, request: TurnRequest) -> list[Sequenced]:
+    """All events of an attached run."""
+    with anyio.fail_after(30):
+        async with aclosing(turns.run(request)) as events:
+            return [one async for one in events]
+
+
+def ending(events: Sequence[Sequenced]) -> Event:
+    """The last event of a run, whose numbers have no gap."""
+    assert [one.seq for one in events] == list(range(1, len(events) + 1))
+    return events[-1].event
+
+
+def draft_of(event: Event) -> str:
+    """The text of a whole answer."""
+    assert isinstance(event, RunFinished)
+    return event.draft.text
