@@ -33,7 +33,8 @@ from serving.wires.health import health_routes
 from serving.wires.jobs import job_routes
 from serving.wires.openai_chat import openai_routes
 from serving.wires.openai_request import ChatRequest
-from serving.wires.runs import RunRequest, run_routes
+from serving.wires.run_request import RunRequest
+from serving.wires.runs import run_routes
 from serving.wires.search import SearchRequest, search_routes
 from serving.wires.threads import NewThread, ThreadChange, thread_routes
 

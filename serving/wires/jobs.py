@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -21,11 +20,9 @@ from serving.runtime import Runtime
 from serving.sse import EventStream
 from serving.wires.describe import event_stream, problems
 from serving.wires.job_models import EXAMPLE, ItemPage, JobModel, JobPage
+from serving.wires.last_event import LAST_EVENT_ID, last_event_id
 from serving.wires.record_models import USUAL, Cursor, Limit
 from serving.wires.reply import listed, reply
-from serving.wires.runs import LAST_EVENT_ID
-
-_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 def job_routes(runtime: Runtime) -> APIRouter:
@@ -86,7 +83,7 @@ def job_routes(runtime: Runtime) -> APIRouter:
     async def events(request: Request, job_id: str) -> Response:
         """Leaving does not cancel the job. After a pause come the newest state and what follows, never one again."""
         job = await _known(runtime, request, job_id)
-        after = _last_event_id(request)
+        after = last_event_id(request)
         if job.is_over and job.version <= after:
             return Response(status_code=204)
         return EventStream(_followed(runtime, principal(request), job_id, after))
@@ -116,12 +113,3 @@ async def _known(runtime: Runtime, request: Request, id: str) -> Job:
 
 def _owner(who: Principal) -> Owner:
     return Owner(who.tenant, who.user)
-
-
-def _last_event_id(request: Request) -> int:
-    given = request.headers.get("last-event-id", "")
-    if not given:
-        return 0
-    if not _NUMBER.fullmatch(given):
-        raise ApiError(400, "Last-Event-ID: not the id of an event", param="Last-Event-ID")
-    return int(given)

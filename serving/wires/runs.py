@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Annotated, Literal
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agents.types import Message
 from graphs.events import Sequenced
-from memory.types import TRUST_NONE, TRUST_USER, Label
 from serving.auth import principal
 from serving.conversations import Conversations
 from serving.errors import RUN_KEY, ApiError
 from serving.event_log import event_json
 from serving.feedback import UnknownRun
-from serving.idempotency import AlreadyMade, Claim, keep
-from serving.ids import uuid7
+from serving.idempotency import AlreadyMade
 from serving.paging import number_of, page
 from serving.principal import Principal
 from serving.records import Run
@@ -33,74 +28,12 @@ from serving.turns import TurnRequest
 from serving.wires.body import json_body, read_json
 from serving.wires.claims import PARAMETER, REPLAYED, claim_of
 from serving.wires.describe import EVENTS_EXAMPLE, PROBLEMS, event_stream, problems
+from serving.wires.last_event import LAST_EVENT_ID, last_event_id
 from serving.wires.record_models import USUAL, Cursor, EventPage, Limit, RunModel, RunPage
 from serving.wires.reply import listed, reply
-from tools.types import JsonObject
+from serving.wires.run_request import EXAMPLES, RunRequest
 
-MAX_CHARACTERS = 1_000_000
-"""Of all messages together, as on /v1."""
 EVENTS = "events"
-EXAMPLES: JsonObject = {
-    "waits": {"messages": [{"role": "user", "content": "How do I start the server?"}]},
-    "streams": {"messages": [{"role": "user", "content": "On which port does it listen?"}], "stream": True},
-    "in the background": {"messages": [{"role": "user", "content": "How do I stop it?"}], "background": True},
-}
-
-
-LAST_EVENT_ID: JsonObject = {
-    "name": "Last-Event-ID",
-    "in": "header",
-    "required": False,
-    "description": "`id` of the last event that came: the ones after it follow.",
-    "schema": {"type": "string", "pattern": "^[0-9]{0,15}$"},
-}
-_NUMBER = re.compile(r"[0-9]{1,15}")
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
-
-
-class NewMessage(_Wire):
-    """A message that the conversation does not have yet."""
-
-    role: Literal["user", "assistant"]
-    content: str = Field(min_length=1, max_length=MAX_CHARACTERS)
-
-
-class RunRequest(_Wire):
-    """What to say in a conversation, and how the answer is to come."""
-
-    messages: list[NewMessage] = Field(min_length=1, max_length=100, description="The last one is the user's.")
-    stream: bool = Field(default=False, description="Send the run's events as they come.")
-    background: bool = Field(default=False, description="Go on when the client leaves.")
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] = Field(
-        default_factory=dict, max_length=16, description="Recorded with the run."
-    )
-
-    def turn(self, who: Principal, thread: str, claim: Claim | None) -> TurnRequest:
-        """The turn that this asks for.
-
-        Raises:
-            ApiError: 400, it makes no sense.
-        """
-        last = f"messages[{len(self.messages) - 1}]"
-        if self.messages[-1].role != "user":
-            raise ApiError(400, "the last message must be of the role user", param=f"{last}.role")
-        if not self.messages[-1].content.strip():
-            raise ApiError(400, "the message is empty", param=f"{last}.content")
-        length = sum(len(message.content) for message in self.messages)
-        if length > MAX_CHARACTERS:
-            said = f"the messages have {length} characters, more than the {MAX_CHARACTERS} that are read"
-            raise ApiError(400, said, param="messages")
-        return TurnRequest(
-            who,
-            tuple(_message(message, who.tenant) for message in self.messages),
-            thread=thread,
-            run=uuid7(),
-            metadata=self.metadata,
-            claim=None if claim is None else (lambda connection, run: keep(connection, claim, run)),
-        )
 
 
 def run_routes(runtime: Runtime) -> APIRouter:
@@ -191,7 +124,7 @@ def run_routes(runtime: Runtime) -> APIRouter:
         """All events after the number given, what was sent before exactly as it was sent, then what comes, to the
         last one. Leaving does not cancel the run."""
         run = await known(runtime, principal(request), run_id)
-        start = _last_event_id(request, after)
+        start = last_event_id(request) or after
         if _wants_json(request):
             return await _list_events(runtime, run, number_of(EVENTS, cursor) if cursor else start, limit)
         return EventStream(followed(runtime, run, start))
@@ -296,20 +229,6 @@ async def _list_events(runtime: Runtime, run: Run, after: int, limit: int) -> Re
             if len(rows) > limit:
                 break
     return listed(page(EVENTS, rows, limit, lambda event: str(event.seq)), event_json)
-
-
-def _message(message: NewMessage, tenant: str) -> Message:
-    label = Label(tenant, "user", TRUST_USER) if message.role == "user" else Label(tenant, "model", TRUST_NONE)
-    return Message(message.role, message.content, label)
-
-
-def _last_event_id(request: Request, after: int) -> int:
-    given = request.headers.get("last-event-id", "")
-    if not given:
-        return after
-    if not _NUMBER.fullmatch(given):
-        raise ApiError(400, "Last-Event-ID: not the id of an event", param="Last-Event-ID")
-    return int(given)
 
 
 def _wants_json(request: Request) -> bool:
