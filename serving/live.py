@@ -93,6 +93,16 @@ class LiveRun:
         self._news.set()
         return True
 
+    async def result(self) -> None:
+        """Waits until the task has ended, cut or not.
+
+        Raises:
+            Exception: what it ended with.
+        """
+        await asyncio.wait([self.task])
+        if not self.task.cancelled():
+            self.task.result()
+
     async def changed(self) -> None:
         """Waits for news: an event, the row's being stored, or the end."""
         self._news.clear()

@@ -148,11 +148,9 @@ class Turns:
             async with aclosing(live.follow(attached=True)) as events:
                 async for one in events:
                     if isinstance(one.event, Ending):
-                        await asyncio.wait([live.task])
-                        if not live.task.cancelled():
-                            live.task.result()  # a bug comes up here, not as an event
+                        await live.result()  # a bug comes up here, not as an event
                     yield one
-            await live.task
+            await live.result()
         finally:
             live.cut("cancelled")
             with anyio.CancelScope(shield=True):
@@ -171,7 +169,7 @@ class Turns:
         while not live.begun and not live.over:
             await live.changed()
         if not live.begun:
-            await live.task
+            await live.result()
             raise ServerStopping(STOPPING)  # it came between two lines of `drain`
         run = await self._repository.run(request.principal.tenant, request.principal.user, live.id)
         assert run is not None, "a run that has begun has a row"
