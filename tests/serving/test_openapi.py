@@ -23,7 +23,7 @@ from tools.types import JsonObject, JsonValue
 OPEN = {"/healthz", "/readyz"}
 PROBES = {
     "deterministic": ["--seed", "20261121"],
-    "short": ["--phases", "examples,fuzzing,stateful", "--max-examples", "4", "--suppress-health-check", "all"],
+    "short": ["--phases", "examples,fuzzing,stateful", "--max-examples", "3", "--suppress-health-check", "all"],
     # a cursor that another page did not give, or a model that does not exist, fits the schema and is refused
     "checks": ["--exclude-checks", "positive_data_acceptance"],
     "plain": ["--no-color", "--continue-on-failure", "--request-timeout", "20"],
