@@ -181,7 +181,7 @@ class _Form:
         self.files += 1
         if self.files > self.limits.files:
             raise ApiError(413, f"more than {self.limits.files} files, the most that one upload may bring", param=FIELD)
-        path = cleaned(filename.decode("utf-8", "replace"))
+        path = cleaned(filename.decode("utf-8", "replace").replace("%22", '"'))  # so browsers write it
         if not path or len(path) > LONGEST_PATH:
             raise ApiError(400, f"a file needs a name of 1 to {LONGEST_PATH} characters", param=FIELD)
         self._size = 0

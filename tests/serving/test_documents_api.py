@@ -182,6 +182,7 @@ async def test_passages_come_page_by_page_in_the_order_of_the_document(client: h
         ("/srv//x/./y.md", "srv/x/y.md"),
         ("sub\\deep\\z.md", "sub/deep/z.md"),
         ("u\u0308ber.md", "über.md"),
+        ('the "old" 100%.md', 'the "old" 100%.md'),
     ],
 )
 async def test_a_name_is_kept_as_a_relative_path(waiting: httpx.AsyncClient, sent: str, path: str) -> None:
