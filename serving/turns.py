@@ -122,6 +122,8 @@ class Turns:
         self._repository = repository
         self._leases = Leases(repository)
         self._live: dict[str, LiveRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Of the runs in `_live`, and of those whose end has been told and which are not quite done."""
         self._heart = Heartbeat(repository, self._leases, self._live)
         self._slots = asyncio.Semaphore(BACKGROUND_RUNS)
         self._stopping = False
@@ -256,6 +258,8 @@ class Turns:
     async def close(self) -> None:
         """Ends what still runs here."""
         await self.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._heart.close()
         tasks = list(self._summaries.values())
         for task in tasks:
@@ -272,6 +276,8 @@ class Turns:
     def _begin_work(self, live: LiveRun, begin: Callable[[], Awaitable[Turn]], resume: Resume | None) -> None:
         live.task = asyncio.create_task(self._work(live, begin, resume), name=f"run {live.id}")
         live.task.add_done_callback(partial(_report, live))
+        self._tasks.add(live.task)
+        live.task.add_done_callback(self._tasks.discard)
         self._live[live.id] = live
         self._heart.start()
 

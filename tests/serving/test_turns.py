@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import anyio
@@ -15,10 +17,12 @@ from agents.context import Limits
 from agents.model import ChatModel, ModelBroken, ModelDelta
 from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Draft, Message
-from graphs.events import Event, RunFailed, RunFinished, RunStarted, Token
-from memory.types import TRUST_USER, Label
+from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunStarted, Sequenced, Token
+from memory.types import TRUST_NONE, TRUST_USER, Label
+from serving.leases import Leases
 from serving.principal import Principal
 from serving.records import Run, StoredMessage, UnknownThread
+from serving.repository import Repository
 from serving.runtime import Runtime, load_engine, open_runtime
 from serving.settings import Settings
 from serving.turns import ThreadBusy, TurnRequest, Turns
@@ -182,3 +186,162 @@ async def test_a_long_conversation_gets_a_running_summary_and_keeps_its_newest_t
     assert "Note 7" in prompt
     assert "Note 0: The mill" not in prompt
     await door.close()
+
+
+async def test_a_reader_may_leave_at_any_moment_and_nothing_stays_under_way(runtime: Runtime) -> None:
+    model = ScriptedModel((ModelDelta("One "), ModelDelta("two"), anyio.Event()))
+    door = turns(runtime, model)
+    await door.warm()
+    left: list[str] = []
+    for moment in range(0, 120, 3):
+        thread = await new_thread(runtime)
+        left.append(thread)
+        reading = asyncio.create_task(played(door, asking("Tell me of the mill", thread)))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        reading.cancel()
+        with anyio.fail_after(5):
+            await asyncio.wait([reading])
+    await door.drain()
+    assert await active(runtime) == []
+    assert model.closed == len(model.requests)
+    for thread in left:
+        stored = [(m.role, m.status) for m in await messages(runtime, thread)]
+        assert stored in ([], [("user", "complete")], [("user", "complete"), ("assistant", "cancelled")])
+
+
+async def active(runtime: Runtime) -> list[str]:
+    sql = "SELECT id FROM runs WHERE status IN ('queued', 'running', 'waiting')"
+    return [id for (id,) in await runtime.database.read(lambda connection: connection.execute(sql).fetchall())]
+
+
+async def test_a_background_run_needs_no_reader_and_a_reader_that_leaves_does_not_end_it(runtime: Runtime) -> None:
+    thread, pause = await new_thread(runtime), anyio.Event()
+    spoken: Scripted = (ModelDelta("The mill "), pause, ModelDelta("stands."), ModelDelta(finish="stop"))
+    door = turns(runtime, ScriptedModel(spoken))
+    run = await door.start(asking("Tell me of the mill", thread))
+    with anyio.fail_after(30):
+        async with aclosing(door.events(run)) as first:
+            async for one in first:
+                if isinstance(one.event, Token):
+                    break
+        pause.set()
+        async with aclosing(door.events(run)) as second:
+            told = [one async for one in second]
+    assert [one.seq for one in told] == list(range(1, len(told) + 1))
+    assert isinstance(told[-1].event, RunFinished)
+    assert [m.content for m in await messages(runtime, thread)] == ["Tell me of the mill", "The mill stands."]
+    assert (await row(runtime, run.id)).background
+
+
+async def test_a_cancel_from_elsewhere_ends_the_models_call_and_tells_the_reader(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    model = ScriptedModel((ModelDelta("The mill stands "), anyio.Event()))
+    door = turns(runtime, model)
+    told: list[Sequenced] = []
+    with anyio.fail_after(10):
+        async with aclosing(door.run(asking("Tell me of the mill", thread))) as events:
+            async for one in events:
+                told.append(one)
+                if isinstance(one.event, Token):
+                    assert await door.cancel(await row(runtime, one.run))
+                    assert model.closed == len(model.requests)
+    assert told[-1].event == RunCancelled("The mill stands ")
+    stored = await row(runtime, told[-1].run)
+    assert stored.status == "cancelled"
+    assert not await door.cancel(stored)
+    assert [m.status for m in await messages(runtime, thread)] == ["complete", "cancelled"]
+
+
+async def test_a_bug_in_a_background_run_is_its_last_event_and_in_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    door = turns(runtime, ScriptedModel((ZeroDivisionError(),)))
+    run = await door.start(asking("Why a mill?"))
+    with anyio.fail_after(10):
+        async with aclosing(door.events(run)) as events:
+            told = [one.event async for one in events]
+    assert told[-1] == RunFailed("internal error: ZeroDivisionError", "")
+    await door.close()
+    assert any(run.id in record.getMessage() and record.exc_info for record in caplog.records)
+
+
+async def test_the_clock_stepped_back_an_hour_loses_and_reorders_nothing(runtime: Runtime) -> None:
+    times = [datetime(2026, 5, 1, 12, 0, tzinfo=UTC)]
+    rows = Repository(runtime.database, clock=lambda: times[-1])
+    door = Turns(runtime.deps, partial(load_engine, runtime.database), rows, Limits())
+    thread = await new_thread(runtime)
+    questions = ("Who built the Old Mill?", "And when was it closed?", "Who built it again?")
+    for hours, question in enumerate(questions):
+        times.append(times[0] - timedelta(hours=hours))
+        await answered(door, asking(question, thread))
+        assert await Leases(rows).recover() == 0
+    stored = await messages(runtime, thread)
+    assert [m.number for m in stored] == [1, 2, 3, 4, 5, 6]
+    assert [m.content for m in stored if m.role == "user"] == list(questions)
+    assert stored[0].created_at > stored[2].created_at > stored[4].created_at
+    assert all(m.status == "complete" for m in stored)
+    await door.close()
+    rows.close()
+
+
+async def test_several_new_messages_are_stored_in_order_and_name_the_conversation(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    mine, model = Label("local", "user", TRUST_USER), Label("local", "model", TRUST_NONE)
+    request = TurnRequest(
+        WHO,
+        (
+            Message("system", "Be brief.", Label("local", "system", TRUST_USER)),
+            Message("user", "What is this?", mine),
+            Message("assistant", "A mill.", model),
+            Message("user", "Who built it?", mine),
+        ),
+        thread=thread,
+    )
+    scripted = ScriptedModel(says("Tomas Reed."))
+    await answered(turns(runtime, scripted), request)
+    stored = await messages(runtime, thread)
+    assert [(m.role, m.content) for m in stored[:3]] == [
+        ("user", "What is this?"), ("assistant", "A mill."), ("user", "Who built it?"),
+    ]  # fmt: skip
+    found = await runtime.repository.thread("local", "local", thread)
+    assert found is not None
+    assert found.title == "What is this?"
+    prompt = "".join(m.content for m in scripted.requests[-1].messages)
+    assert "Be brief." in prompt
+    assert "A mill." in prompt
+
+
+async def test_what_a_claim_refuses_leaves_nothing_stored(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+
+    def refuse(connection: sqlite3.Connection, run: str) -> None:
+        connection.execute("UPDATE threads SET title = ?", (run,))
+        raise PermissionError(run)
+
+    request = replace(asking("Who built the Old Mill?", thread), claim=refuse, run="0199-own-id")
+    for start in (played(turns(runtime), request), turns(runtime).start(request)):
+        with pytest.raises(PermissionError, match="0199-own-id"):
+            await start
+    assert await messages(runtime, thread) == []
+    assert await runtime.repository.run("local", "local", "0199-own-id") is None
+    found = await runtime.repository.thread("local", "local", thread)
+    assert found is not None
+    assert found.title == ""
+
+
+async def test_whoever_wants_to_know_hears_of_whole_answers_only(runtime: Runtime) -> None:
+    heard: list[tuple[str, str, str]] = []
+
+    async def hear(tenant: str, user: str, thread: str) -> None:
+        heard.append((tenant, user, thread))
+
+    broken = ScriptedModel((ModelDelta("It was "), ModelBroken("broken off")))
+    load = partial(load_engine, runtime.database)
+    door = Turns(runtime.deps, load, runtime.repository, Limits(), hear)
+    failing = Turns(replace(runtime.deps, model=broken), load, runtime.repository, Limits(), hear)
+    whole, part = await new_thread(runtime), await new_thread(runtime)
+    await played(door, asking("Who built the Old Mill?", whole))
+    await played(failing, asking("Who built the Old Mill?", part))
+    await played(door, asking("Who built the Old Mill?"))
+    assert heard == [("local", "local", whole)]
