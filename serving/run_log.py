@@ -21,7 +21,8 @@ tool_calls = :tool_calls, verdicts = :verdicts, notes = :notes, error = :error
 WHERE id = :id AND {ACTIVE} RETURNING thread"""
 SET_ANSWER = "UPDATE runs SET answer = :answer WHERE id = :id"
 TOUCH_THREAD = "UPDATE threads SET updated_at = :now WHERE id = :thread"
-INSERT_EVENTS = "INSERT INTO events (run, first, last, body) VALUES (?, ?, ?, ?)"
+INSERT_EVENTS = "INSERT OR REPLACE INTO events (run, first, last, body) VALUES (?, ?, ?, ?)"
+"""A part that is on its way to the file is stored once more, with what came after it, when its run stops just then."""
 DELETE_EVENTS = "DELETE FROM events WHERE run = ?"
 DELETE_CHECKPOINTS = ("DELETE FROM checkpoints WHERE run = ?", "DELETE FROM checkpointwrites WHERE run = ?")
 SELECT_EVENTS = "SELECT first, body FROM events WHERE run = ? AND last > ? ORDER BY first"
