@@ -34,7 +34,9 @@ async def remove(runtime: Runtime, tenant: str, document: str) -> bool:
     Raises:
         DatabaseUnavailable, MemoryUnavailable, GraphUnavailable, OSError: it cannot be removed now; try again.
     """
-    waited = await runtime.jobs.drop(tenant, document)
+    dropped = await runtime.jobs.drop(tenant, document)
     removed = await runtime.ingest.remove(tenant, document)
     await asyncio.to_thread(runtime.uploads.forget, tenant, document)
-    return removed or waited
+    for job, content in dropped.contents:
+        await asyncio.to_thread(runtime.uploads.discard, tenant, job, content)
+    return removed or dropped.waited

@@ -11,7 +11,7 @@ import orjson
 from memory.sqlite import Database
 from serving.bell import Bell
 from serving.job_records import Item, Job
-from serving.job_rows import CHANGED, ITEM, JOB, SELECT_JOB, ItemRow, Value, item_of, job_of
+from serving.job_rows import CHANGED, DELETED, ITEM, JOB, SELECT_JOB, ItemRow, Value, item_of, job_of
 from serving.times import now, stamp
 
 ITEMS_AT_ONCE = 20
@@ -34,8 +34,11 @@ COUNT_CANCELLED = "SELECT count(*) FROM jobitems WHERE job = :id AND status = 'c
 SELECT_FAILED = "SELECT name, error FROM jobitems WHERE job = :id AND status = 'failed' ORDER BY number LIMIT :limit"
 END = f"""UPDATE jobs SET status = :status, error = :error, {CHANGED}
 WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')"""
-SELECT_NEEDED = """SELECT 1 FROM jobitems i JOIN jobs j ON j.id = i.job
-WHERE i.content = :content AND i.status <> 'done' AND j.tenant = :tenant LIMIT 1"""
+SELECT_LEFT = """SELECT 1 FROM jobitems WHERE job = :id
+AND (status IN ('queued', 'failed') OR status = 'cancelled' AND error = '') LIMIT 1"""
+SELECT_DELETED = """SELECT DISTINCT j.tenant, i.document FROM jobitems i JOIN jobs j ON j.id = i.job
+WHERE i.job = :id AND i.status = 'cancelled' AND i.error = :deleted AND NOT EXISTS (SELECT 1 FROM jobitems o
+WHERE o.document = i.document AND (o.job, o.number) > (i.job, i.number) AND o.status IN ('queued', 'done'))"""
 SELECT_OLD = """SELECT id FROM jobs WHERE status IN ('finished', 'failed', 'cancelled') AND updated_at < :before
 LIMIT :limit"""
 FORGET_ITEMS = "DELETE FROM jobitems WHERE job IN (SELECT value FROM json_each(:ids))"
@@ -105,14 +108,15 @@ class JobProgress:
         await self._database.write(lambda connection: _execute(connection, NOTE, values))
         self._bell.ring()
 
-    async def end(self, id: str, attempt: int) -> None:
-        """All parts are through: the job is cancelled when some were, failed when none went well, else finished."""
+    async def end(self, id: str, attempt: int) -> Job | None:
+        """All parts are through: the job is cancelled when some were, failed when none went well, else finished. The
+        job as it was before."""
         values: dict[str, Value] = {"id": id, "attempt": attempt, "now": now(), "limit": ERRORS_SHOWN}
 
-        def end(connection: sqlite3.Connection) -> None:
+        def end(connection: sqlite3.Connection) -> Job | None:
             row = connection.execute(SELECT_JOB, values).fetchone()
             if row is None:
-                return
+                return None
             job = job_of(row)
             (cancelled,) = connection.execute(COUNT_CANCELLED, values).fetchone()
             wrong = connection.execute(SELECT_FAILED, values).fetchall()
@@ -121,9 +125,11 @@ class JobProgress:
             )  # fmt: skip
             values["error"] = _told(wrong, job.failed)
             connection.execute(END, values)
+            return job
 
-        await self._database.write(end)
+        job = await self._database.write(end)
         self._bell.ring()
+        return job
 
     async def fail(self, id: str, attempt: int, error: str) -> None:
         """The job cannot be carried out: it waits for `retry` with what is left of it."""
@@ -131,11 +137,16 @@ class JobProgress:
         await self._database.write(lambda connection: _execute(connection, END, values))
         self._bell.ring()
 
-    async def needs(self, tenant: str, content: str) -> bool:
-        """Whether some part of a job still needs an upload's bytes, be it for a retry."""
-        values = {"tenant": tenant, "content": content}
+    async def deleted(self, id: str) -> Sequence[tuple[str, str]]:
+        """Tenant and id of the documents of a job that were deleted before they were made, and not sent again since."""
+        values = {"id": id, "deleted": DELETED}
+        return await self._database.read(lambda connection: connection.execute(SELECT_DELETED, values).fetchall())
+
+    async def has_left(self, id: str) -> bool:
+        """Whether some part of a job is still to be done, be it after a retry."""
+        values = {"id": id}
         return await self._database.read(
-            lambda connection: connection.execute(SELECT_NEEDED, values).fetchone() is not None
+            lambda connection: connection.execute(SELECT_LEFT, values).fetchone() is not None
         )
 
     async def forget(self, before: datetime, limit: int) -> int:

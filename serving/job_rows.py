@@ -16,6 +16,9 @@ INSERT_JOB = f"""INSERT INTO jobs ({JOB})
 VALUES (:id, :tenant, :user, :kind, 'queued', 0, :total, 0, '', 1, 1, :now, :now)"""
 INSERT_ITEM = f"INSERT INTO jobitems (job, {ITEM}) VALUES (?, ?, ?, ?, ?, 'queued', '')"
 
+DELETED = "its document was deleted"
+"""Error of a part whose document was deleted before it was made."""
+
 Value = str | int | None
 JobRow = tuple[str, str, str, str, str, int, int, int, str, int, int, str, str]
 ItemRow = tuple[int, str, str, str, str, str]

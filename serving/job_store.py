@@ -13,15 +13,13 @@ from serving.bell import Bell
 from serving.idempotency import AlreadyMade, Claim, keep
 from serving.ids import uuid7
 from serving.job_records import Item, Job, NewItem, NewJob, NothingToRetry, UnknownJob
-from serving.job_rows import CHANGED, ITEM, JOB, Value, insert_job, item_of, job_of
+from serving.job_rows import CHANGED, DELETED, ITEM, JOB, Value, insert_job, item_of, job_of
 from serving.paging import LAST, Page, key_of, page
 from serving.times import now
 
 LOOK_SECONDS = 1.0
 """How soon what another process has changed is seen."""
 MANY = 1_000_000
-DELETED = "its document was deleted"
-"""Error of a part whose document was deleted before it was made."""
 
 _OWNED = "tenant = :tenant AND user = :user"
 _SEEN = "(tenant = :tenant OR tenant = '')"
@@ -31,7 +29,11 @@ SELECT_ITEMS = f"SELECT {ITEM} FROM jobitems WHERE job = :id AND number > :after
 CANCEL_ITEMS = "UPDATE jobitems SET status = 'cancelled' WHERE job = :id AND status = 'queued'"
 CANCEL_QUEUED = f"UPDATE jobs SET status = 'cancelled', {CHANGED} WHERE id = :id AND status = 'queued'"
 CANCEL_DOCUMENT = """UPDATE jobitems SET status = 'cancelled', error = :error
-WHERE document = :document AND status = 'queued' AND job IN (SELECT id FROM jobs WHERE tenant = :tenant)"""
+WHERE document = :document AND status IN ('queued', 'failed') AND job IN (SELECT id FROM jobs WHERE tenant = :tenant)"""
+SELECT_DROPPED = """SELECT DISTINCT i.job, i.content FROM jobitems i JOIN jobs j ON j.id = i.job
+WHERE i.document = :document AND i.content <> '' AND j.tenant = :tenant AND NOT EXISTS
+(SELECT 1 FROM jobitems o WHERE o.job = i.job AND o.content = i.content AND o.document <> i.document
+AND o.status <> 'done')"""
 RETRY_ITEMS = """UPDATE jobitems SET status = 'queued', error = '' WHERE job = :id
 AND (status = 'failed' OR status = 'cancelled' AND error = '')"""
 RETRY = f"""UPDATE jobs SET status = 'queued', failed = 0, error = '', attempt = attempt + 1, {CHANGED}
@@ -64,6 +66,16 @@ class Owner:
         return {"tenant": self.tenant, "user": self.user}
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What became of a deleted document in jobs."""
+
+    waited: bool
+    """It was still to be made, or could not be."""
+    contents: tuple[tuple[str, str], ...]
+    """Job and hash of each upload that nothing else needs now."""
+
+
 class JobStore:
     """Reads and writes jobs through the owner of the one file. Any number of processes may do so."""
 
@@ -74,14 +86,15 @@ class JobStore:
 
     # -- for owners --------------------------------------------------------------------------------------------
 
-    async def add(self, new: NewJob, claim: Claim | None = None) -> tuple[Job, bool]:
-        """A new job, queued, and True; with a claim, the job that the same request made before, and False.
+    async def add(self, new: NewJob, claim: Claim | None = None, id: str = "") -> tuple[Job, bool]:
+        """A new job, queued, and True; with a claim, the job that the same request made before, and False. `id`: a
+        new one that is already in use for what belongs to the job.
 
         Raises:
             KeyReused: the claim's key came with another request; nothing is stored.
             UnknownJob: what the same request made is no longer kept.
         """
-        id = uuid7()
+        id = id or uuid7()
 
         def insert(connection: sqlite3.Connection) -> str:
             if claim is not None:
@@ -200,12 +213,17 @@ class JobStore:
         """Whether that user has uploaded that document, as far as jobs are kept."""
         return await self._exists(SELECT_UPLOADER, {"tenant": tenant, "user": user, "document": document})
 
-    async def drop(self, tenant: str, document: str) -> bool:
-        """Takes a document that is being deleted out of all jobs; whether it waited in one."""
+    async def drop(self, tenant: str, document: str) -> Dropped:
+        """Takes a document that is being deleted out of all jobs."""
         values = {"tenant": tenant, "document": document, "error": DELETED}
-        dropped = await self._database.write(lambda connection: connection.execute(CANCEL_DOCUMENT, values).rowcount)
+
+        def drop(connection: sqlite3.Connection) -> Dropped:
+            waited = connection.execute(CANCEL_DOCUMENT, values).rowcount > 0
+            return Dropped(waited, tuple(connection.execute(SELECT_DROPPED, values).fetchall()))
+
+        dropped = await self._database.write(drop)
         self.bell.ring()
-        return dropped > 0
+        return dropped
 
     async def title_later(self, tenant: str, user: str, thread: str) -> None:
         """Queues the making of a title when a conversation has got its first answer; for `Turns`."""

@@ -92,8 +92,16 @@ class Work:
                 return
 
     async def end(self, job: str, attempt: int) -> None:
-        """Says how an attempt has ended."""
-        await self._progress.end(job, attempt)
+        """Says how an attempt has ended; uploads wait on for a retry only."""
+        for tenant, document in await self._progress.deleted(job):  # a killed server may have made them after that
+            await self._remove(tenant, document)
+        ended = await self._progress.end(job, attempt)
+        if ended is not None and ended.kind == "ingest" and not await self._progress.has_left(job):
+            await asyncio.to_thread(self._uploads.done, ended.tenant, job)
+
+    async def _remove(self, tenant: str, document: str) -> None:
+        await self._ingest.remove(tenant, document)
+        await asyncio.to_thread(self._uploads.forget, tenant, document)
 
     async def _try(self, job: str, attempt: int, number: int) -> None:
         found = await self._progress.to_do(job, attempt, number)
@@ -107,16 +115,16 @@ class Work:
     async def _take_in(self, job: Job, item: Item) -> None:
         """An upload becomes the document at its path."""
         try:
-            data = await asyncio.to_thread(self._uploads.read, job.tenant, item.content)
+            data = await asyncio.to_thread(self._uploads.read, job.tenant, job.id, item.content)
         except FileNotFoundError:
             raise PartFailed("its bytes are no longer there; upload it again") from None
         if not data:
             raise PartFailed("empty file")
         await self._ingest.content(job.tenant, item.name, item.name, data)
-        await asyncio.to_thread(self._uploads.keep, job.tenant, item.content, item.document)
-        if not await self._progress.end_item(job.id, item.number):  # deleted while it was made
-            await self._ingest.remove(job.tenant, item.document)
-            await asyncio.to_thread(self._uploads.forget, job.tenant, item.document)
+        with suppress(FileNotFoundError):  # deleted while it was made, as the next line tells
+            await asyncio.to_thread(self._uploads.keep, job.tenant, job.id, item.content, item.document)
+        if not await self._progress.end_item(job.id, item.number):
+            await self._remove(job.tenant, item.document)
 
     async def _embed_again(self, job: Job, item: Item) -> None:
         """A document is read again; only what would now come out otherwise is stored."""

@@ -75,11 +75,10 @@ class Retention:
         tenants = await self._database.read(lambda connection: connection.execute(SELECT_TENANTS).fetchall())
         names = {tenant_folder(tenant): str(tenant) for (tenant,) in tenants}
         for folder in await asyncio.to_thread(self._uploads.tenants):
-            tenant = names.get(folder)
-            for content in await asyncio.to_thread(self._uploads.idle, folder):
-                if tenant is None or not await self._jobs.needs(tenant, content):
-                    await asyncio.to_thread(self._uploads.discard, folder, content)
-            await self._orphans(tenant, folder)
+            for job in await asyncio.to_thread(self._uploads.waiting, folder):
+                if not await self._jobs.has_left(job):
+                    await asyncio.to_thread(self._uploads.clear, folder, job)
+            await self._orphans(names.get(folder), folder)
 
     async def _orphans(self, tenant: str | None, folder: str) -> None:
         """Removes the originals of documents that were deleted by other means than the API."""

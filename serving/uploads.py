@@ -44,9 +44,10 @@ class Received:
 
 class Uploads:
     """The folder of uploads, one closed folder a tenant in it: `arriving` for what is being sent, `waiting` for what
-    has come whole and is named by its hash, `kept` for the originals of documents, named by the document's id.
+    has come whole (a folder a job, the files named by their hash), `kept` for the originals of documents, named by the
+    document's id.
 
-    Its methods do short work on the disk: call them in a thread.
+    Its methods do short work on the disk: call them in a thread. Each raises OSError when the disk refuses.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,24 +56,19 @@ class Uploads:
 
     def parcel(self, tenant: str) -> Parcel:
         """A new request's files."""
-        return Parcel(self._place(tenant, "arriving"), self._place(tenant, "waiting"), self._lock)
+        return Parcel(self._place(tenant, "arriving"), self._place(tenant, "waiting"))
 
-    def read(self, tenant: str, content: str) -> bytes:
-        """The bytes of that hash.
+    def read(self, tenant: str, job: str, content: str) -> bytes:
+        """The bytes of that hash, which wait for that job.
 
         Raises:
             FileNotFoundError: there are none.
-            OSError: they cannot be read.
         """
-        return (self._place(tenant, "waiting") / content).read_bytes()
+        return (self._place(tenant, "waiting") / job / content).read_bytes()
 
-    def keep(self, tenant: str, content: str, document: str) -> None:
-        """Keeps those bytes as the original of a document, in place of an earlier one; costs no space.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        source, folder = self._place(tenant, "waiting") / content, self._place(tenant, "kept")
+    def keep(self, tenant: str, job: str, content: str, document: str) -> None:
+        """Keeps those bytes as the original of a document, in place of an earlier one; costs no space."""
+        source, folder = self._place(tenant, "waiting") / job / content, self._place(tenant, "kept")
         _make(folder)
         new = folder / f"{uuid7()}{NEW}"
         with self._lock:
@@ -82,44 +78,34 @@ class Uploads:
             finally:
                 new.unlink(missing_ok=True)  # nothing is moved onto a link to the same file
 
-    def original(self, tenant: str, document: str) -> bytes | None:
-        """The kept bytes of a document; None when it was not uploaded.
+    def discard(self, tenant: str, job: str, content: str) -> None:
+        """Removes bytes that wait for a job."""
+        (self._place(tenant, "waiting") / job / content).unlink(missing_ok=True)
 
-        Raises:
-            OSError: they cannot be read.
-        """
+    def original(self, tenant: str, document: str) -> bytes | None:
+        """The kept bytes of a document; None when it was not uploaded."""
         try:
             return (self._place(tenant, "kept") / document).read_bytes()
         except FileNotFoundError:
             return None
 
     def forget(self, tenant: str, document: str) -> None:
-        """Removes the original of a document, where there is one.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+        """Removes the original of a document, where there is one."""
         self.drop(tenant_folder(tenant), document)
 
-    def drop(self, folder: str, document: str) -> None:
-        """Removes an original from a tenant's folder.
+    def done(self, tenant: str, job: str) -> None:
+        """Removes all that waits for a job."""
+        self.clear(tenant_folder(tenant), job)
 
-        Raises:
-            OSError: the disk refuses.
-        """
-        (self._folder / folder / "kept" / document).unlink(missing_ok=True)
+    # -- for retention, by the names of folders ----------------------------------------------------------------
 
     def tenants(self) -> list[str]:
         """The names of the tenants' folders."""
         return sorted(path.name for path in _listed(self._folder))
 
-    def idle(self, folder: str) -> list[str]:
-        """Hashes of the files that wait in a tenant's folder and are old enough to be asked about; what broke off
-        while it arrived, that long ago, is removed here.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+    def waiting(self, folder: str) -> list[str]:
+        """The jobs for which something waits in a tenant's folder, for so long that their rows must be there if they
+        are ever to be. What broke off while it arrived, that long ago, is removed."""
         oldest = time.time() - GRACE_SECONDS
         place = self._folder / folder
         with self._lock:
@@ -132,17 +118,20 @@ class Uploads:
         """Ids of the documents whose originals a tenant's folder keeps."""
         return [path.name for path in _listed(self._folder / folder / "kept") if path.suffix != NEW]
 
-    def discard(self, folder: str, content: str) -> None:
-        """Removes bytes that wait and that nobody needs, unless they have just been sent again.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+    def clear(self, folder: str, job: str) -> None:
+        """Removes all that waits for a job from a tenant's folder; the documents' own names for it come first."""
         place = self._folder / folder
-        with self._lock:
-            if _changed(place / "waiting" / content) < time.time() - GRACE_SECONDS:
-                _sync(place / "kept")  # the document's own name for these bytes comes first
-                (place / "waiting" / content).unlink(missing_ok=True)
+        files = _listed(place / "waiting" / job)
+        if files:
+            _sync(place / "kept")
+        for file in files:
+            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            (place / "waiting" / job).rmdir()
+
+    def drop(self, folder: str, document: str) -> None:
+        """Removes an original from a tenant's folder."""
+        (self._folder / folder / "kept" / document).unlink(missing_ok=True)
 
     def _place(self, tenant: str, part: str) -> Path:
         return self._folder / tenant_folder(tenant) / part
@@ -151,8 +140,10 @@ class Uploads:
 class Parcel:
     """The files of one request on their way in: all of them are there after `commit`, else none is."""
 
-    def __init__(self, arriving: Path, waiting: Path, lock: threading.Lock) -> None:
-        self._arriving, self._waiting, self._lock = arriving, waiting, lock
+    def __init__(self, arriving: Path, waiting: Path) -> None:
+        self.id = uuid7()
+        """Of the job that is to be made of it."""
+        self._arriving, self._waiting = arriving, waiting / self.id
         self._file: BinaryIO | None = None
         self._digest = hashlib.sha256()
         self._name = ""
@@ -210,11 +201,12 @@ class Parcel:
         Raises:
             StorageFull, StorageUnusable: it cannot be written.
         """
-        with _told(), self._lock:
+        with _told():
             _make(self._waiting)
             for part, received in self._parts:
                 part.replace(self._waiting / received.content)
             _sync(self._waiting)
+            _sync(self._waiting.parent)
         self._committed = True
 
     def close(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -53,7 +56,13 @@ def document_routes(runtime: Runtime) -> APIRouter:
 
         async def work() -> Response:
             new = NewJob(who.tenant, who.user, "ingest", tuple(_item(who.tenant, one) for one in parcel.received))
-            job, made = await runtime.jobs.add(new, claim)
+            made = False
+            try:
+                job, made = await runtime.jobs.add(new, claim, parcel.id)
+            finally:
+                if not made:
+                    with anyio.CancelScope(shield=True):
+                        await asyncio.to_thread(runtime.uploads.done, who.tenant, parcel.id)
             return await _accepted(runtime, job, new=made)
 
         return Attended(work())
@@ -136,8 +145,7 @@ async def _accepted(runtime: Runtime, job: Job, *, new: bool) -> Response:
 async def _exists(runtime: Runtime, who: Principal, document: str) -> bool:
     if await runtime.catalog.get(who.tenant, [document]):
         return True
-    item = await runtime.jobs.pending(who.tenant, document)
-    return item is not None and item.status == "queued"
+    return await runtime.jobs.pending(who.tenant, document) is not None
 
 
 def _unknown(document: str) -> ApiError:

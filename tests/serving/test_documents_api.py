@@ -91,6 +91,10 @@ async def hits(client: httpx.AsyncClient, query: str) -> list[JsonObject]:
     return cast("list[JsonObject]", found["hits"])
 
 
+def contents(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
 def left_in(folder: Path) -> list[str]:
     """Names of all files below a folder."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
@@ -137,6 +141,8 @@ async def test_a_broken_file_counts_as_failed_with_its_reason_and_the_others_go_
     assert shown["error"]
     assert (await client.get(f"/api/documents/{void['id']}")).json()["error"] == "empty file"
     assert "files of this kind" in (await client.get(f"/api/documents/{tool['id']}")).json()["error"]
+    assert (await client.delete(f"/api/documents/{tool['id']}")).status_code == 204
+    assert (await client.get(f"/api/documents/{tool['id']}")).status_code == 404
     assert (await client.delete(f"/api/documents/{tool['id']}")).status_code == 404
 
 
@@ -280,14 +286,16 @@ async def test_a_folder_that_cannot_be_written_is_said(idle: Runtime, tmp_path: 
 # -- once ------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_upload_with_the_same_key_is_one_job(waiting: httpx.AsyncClient) -> None:
+async def test_the_same_upload_with_the_same_key_is_one_job(idle: Runtime, waiting: httpx.AsyncClient) -> None:
     key = {"Idempotency-Key": "upload-1"}
     first = await waiting.post("/api/documents", files=files(once_md=MILL), headers=key)
+    stored = left_in(idle.settings.data_dir / "uploads")
     again = await waiting.post("/api/documents", files=files(once_md=MILL), headers=key)
     assert again.json() == first.json()
     assert again.headers["idempotency-replayed"] == "true"
     other = await waiting.post("/api/documents", files=files(twice_md=MILL), headers=key)
     assert (other.status_code, other.json()["type"]) == (409, "/problems/idempotency-key-reused")
+    assert left_in(idle.settings.data_dir / "uploads") == stored
     wrong = await waiting.post("/api/documents", files=files(a_md=MILL), headers={"Idempotency-Key": "a b"})
     assert wrong.status_code == 400
 
@@ -300,10 +308,10 @@ async def test_a_deleted_document_leaves_nothing_behind(runtime: Runtime, client
     await ended(client, accepted["job_id"])
     (document,) = cast("list[dict[str, str]]", accepted["documents"])
     path = f"/api/documents/{document['id']}"
-    kept = [file for file in runtime.settings.data_dir.rglob(document["id"]) if file.is_file()]
-    assert len(kept) == 1
+    folder = runtime.settings.data_dir / "uploads"
+    assert [file for file in folder.rglob("*") if b"4711" in contents(file)]
     assert (await client.delete(path)).status_code == 204
-    assert not kept[0].exists()
+    assert [file for file in folder.rglob("*") if b"4711" in contents(file)] == []
     assert (await client.get(path)).status_code == 404
     assert (await client.get(f"{path}/passages")).status_code == 404
     assert (await client.delete(path)).status_code == 404
@@ -311,12 +319,14 @@ async def test_a_deleted_document_leaves_nothing_behind(runtime: Runtime, client
 
 
 async def test_a_document_that_waits_is_shown_and_can_be_deleted(idle: Runtime, waiting: httpx.AsyncClient) -> None:
-    accepted = await uploaded(waiting, files(later_md=MILL))
+    accepted = await uploaded(waiting, files(later_md=b"# Later\n\nIt is 0815."))
     (document,) = cast("list[dict[str, str]]", accepted["documents"])
     path = f"/api/documents/{document['id']}"
+    folder = idle.settings.data_dir / "uploads"
     assert (await waiting.get(path)).json()["status"] == "queued"
     assert (await waiting.delete(path)).status_code == 204
     assert (await waiting.get(path)).status_code == 404
+    assert [file for file in folder.rglob("*") if b"0815" in contents(file)] == []
     (item,) = await idle.jobs.all_items(Owner("local", "local"), str(accepted["job_id"]))
     assert (item.status, item.error) == ("cancelled", "its document was deleted")
 

@@ -119,7 +119,7 @@ async def upload(runtime: Runtime, *names: str, tenant: str = "local") -> Job:
         parcel.end()
     parcel.commit()
     items = tuple(NewItem(one.path, one.content, document_id(tenant, one.path)) for one in parcel.received)
-    job, _ = await runtime.jobs.add(NewJob(tenant, "local", "ingest", items))
+    job, _ = await runtime.jobs.add(NewJob(tenant, "local", "ingest", items), id=parcel.id)
     return job
 
 
@@ -171,6 +171,10 @@ async def test_broken_parts_of_a_finished_job_can_be_tried_again(runtime: Runtim
         assert (job.status, job.done, job.failed) == ("finished", 1, 1)
         job = await over(runtime, await runtime.jobs.retry(LOCAL, job.id))
         assert (job.status, job.done, job.failed, job.attempt) == ("finished", 1, 1, 2)
+        for item in await runtime.jobs.all_items(LOCAL, job.id):
+            runtime.uploads.discard("local", job.id, item.content)
+        job = await over(runtime, await runtime.jobs.retry(LOCAL, job.id))
+    assert job.error == "b.exe: its bytes are no longer there; upload it again"
 
 
 async def test_a_job_that_waits_is_cancelled_at_once_and_can_be_queued_again(runtime: Runtime) -> None:
@@ -221,6 +225,19 @@ async def test_a_document_that_is_deleted_while_it_is_made_stays_deleted(runtime
     assert (job.status, job.done, job.total) == ("finished", 1, 2)
     assert await paths(runtime) == ["b.md"]
     assert runtime.uploads.original("local", document_id("local", "a.md")) is None
+
+
+async def test_what_a_killed_server_had_made_of_a_deleted_document_is_removed(runtime: Runtime) -> None:
+    job = await upload(runtime, "a.md", "b.md", "c.md")
+    for name in ("a.md", "b.md"):
+        await runtime.ingest.content("local", name, name, b"# What the killed server had made")
+        await runtime.jobs.drop("local", document_id("local", name))
+    again = await upload(runtime, "b.md")
+    async with carried_out(runtime):
+        assert (await over(runtime, job)).done == 1
+        assert await paths(runtime) == ["b.md", "c.md"]
+        assert (await over(runtime, again)).done == 1
+    assert await paths(runtime) == ["b.md", "c.md"]
 
 
 # -- events ----------------------------------------------------------------------------------------------------------

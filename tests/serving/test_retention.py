@@ -20,7 +20,7 @@ from serving.job_records import NewItem, NewJob
 from serving.job_store import JobStore, Owner
 from serving.retention import AT_ONCE, PARTS, Retention
 from serving.times import stamp
-from serving.uploads import GRACE_SECONDS, Uploads
+from serving.uploads import GRACE_SECONDS, Parcel, Uploads
 
 NOW = datetime.now(UTC)
 
@@ -42,19 +42,20 @@ class Desk:
             for part in PARTS:
                 await self.retention.part(part.name)
 
-    def send(self, data: bytes, tenant: str = "t") -> str:
-        """Stages bytes; their hash."""
+    def send(self, *contents: bytes, tenant: str = "t") -> Parcel:
+        """Stages bytes."""
         parcel = self.uploads.parcel(tenant)
-        parcel.begin("a.md")
-        parcel.write(data)
-        parcel.end()
+        for data in contents:
+            parcel.begin("a.md")
+            parcel.write(data)
+            parcel.end()
         parcel.commit()
-        return parcel.received[0].content
+        return parcel
 
     def age(self) -> None:
         """Makes all uploads old."""
-        for file in self.uploads_left():
-            os.utime(file, (0, file.stat().st_mtime - GRACE_SECONDS - 1))
+        for path in (self.folder / "uploads").rglob("*"):
+            os.utime(path, (0, path.stat().st_mtime - GRACE_SECONDS - 1))
 
     def uploads_left(self) -> list[Path]:
         return [path for path in (self.folder / "uploads").rglob("*") if path.is_file()]
@@ -108,26 +109,25 @@ async def test_idempotency_keys_go_after_a_day(desk: Desk) -> None:
 
 
 async def test_uploads_stay_while_a_job_or_a_document_needs_them(desk: Desk) -> None:
-    waits, done, nobody, foreign = (desk.send(data) for data in (b"waits", b"done", b"nobody", b"foreign"))
-    desk.send(b"foreign", "u")
-    desk.send(b"of a tenant that is gone", "gone")
-    desk.uploads.keep("gone", desk.send(b"of a tenant that is gone", "gone"), "d9")
+    sent, nobody, gone = desk.send(b"waits", b"done"), desk.send(b"nobody"), desk.send(b"gone", tenant="gone")
+    waits, done = (one.content for one in sent.received)
+    desk.uploads.keep("gone", gone.id, gone.received[0].content, "d9")
     items = tuple(NewItem("a.md", content, "d1") for content in (waits, done))
-    job, _ = await desk.store.add(NewJob("t", "u", "ingest", items))
-    await desk.store.add(NewJob("u", "u", "ingest", (NewItem("a.md", foreign, "d2"),)))
-    await desk.progress.take(job.id, 1)
-    await desk.progress.end_item(job.id, 2)
+    await desk.store.add(NewJob("t", "u", "ingest", items), id=sent.id)
+    await desk.progress.take(sent.id, 1)
+    await desk.progress.end_item(sent.id, 2)
     for document in ("d1", "removed"):
-        desk.uploads.keep("t", done, document)
+        desk.uploads.keep("t", sent.id, done, document)
     await desk.catalog.put(Document("d1", "t", "a.md", "A", "hash", 4, 1, "2026-11-21T10:00:00Z"))
     await desk.tidy()
-    assert desk.uploads.read("t", nobody) == b"nobody"
+    assert desk.uploads.read("t", nobody.id, nobody.received[0].content) == b"nobody"
     desk.age()
     await desk.tidy()
-    assert desk.uploads.read("t", waits) == b"waits"
-    assert desk.uploads.read("u", foreign) == b"foreign"
+    assert sorted(path.name for path in desk.uploads_left()) == sorted([waits, done, "d1"])
+    await desk.progress.end_item(sent.id, 1)
+    await desk.tidy()
+    assert [path.name for path in desk.uploads_left()] == ["d1"]
     assert desk.uploads.original("t", "d1") == b"done"
-    assert sorted(path.name for path in desk.uploads_left()) == sorted([waits, foreign, "d1"])
 
 
 async def test_jobs_go_a_month_after_their_end(desk: Desk) -> None:

@@ -32,10 +32,9 @@ def files(folder: Path) -> list[str]:
 
 
 def age(folder: Path) -> None:
-    """Makes every file old enough to be removed."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            os.utime(file, (0, file.stat().st_mtime - GRACE_SECONDS - 1))
+    """Makes everything old enough to be removed."""
+    for path in folder.rglob("*"):
+        os.utime(path, (0, path.stat().st_mtime - GRACE_SECONDS - 1))
 
 
 @pytest.mark.parametrize(
@@ -61,14 +60,15 @@ def test_a_name_becomes_a_relative_path_without_steps_up_or_control_characters(n
 def test_bytes_are_found_under_their_hash_once_all_files_have_come(uploads: Uploads, tmp_path: Path) -> None:
     parcel = sent(uploads, b"te", b"st")
     with pytest.raises(FileNotFoundError):
-        uploads.read("t", HASH)
+        uploads.read("t", parcel.id, HASH)
     parcel.commit()
     parcel.close()
     assert [(one.path, one.content, one.size) for one in parcel.received] == [("a.md", HASH, 4)]
-    assert uploads.read("t", HASH) == b"test"
+    assert uploads.read("t", parcel.id, HASH) == b"test"
     assert files(tmp_path) == [HASH]
-    with pytest.raises(FileNotFoundError):
-        uploads.read("another tenant", HASH)
+    for tenant, job in (("another", parcel.id), ("t", "another")):
+        with pytest.raises(FileNotFoundError):
+            uploads.read(tenant, job, HASH)
 
 
 def test_a_parcel_that_is_given_up_leaves_nothing(uploads: Uploads, tmp_path: Path) -> None:
@@ -86,41 +86,40 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_an_original_is_kept_without_a_second_copy_and_replaced_by_the_next(uploads: Uploads, tmp_path: Path) -> None:
-    sent(uploads, b"test").commit()
-    sent(uploads, b"newer").commit()
+    first, second = sent(uploads, b"test"), sent(uploads, b"newer")
+    first.commit()
+    second.commit()
     for _ in range(2):  # a killed step is done twice
-        uploads.keep("t", HASH, "d1")
+        uploads.keep("t", first.id, HASH, "d1")
     (kept,) = tmp_path.rglob("d1")
     assert kept.stat().st_nlink == 2
+    uploads.done("t", first.id)
+    uploads.done("t", first.id)
     assert uploads.original("t", "d1") == b"test"
-    newer = sent(uploads, b"newer").received[0].content
-    uploads.keep("t", newer, "d1")
+    uploads.keep("t", second.id, second.received[0].content, "d1")
     assert uploads.original("t", "d1") == b"newer"
     assert uploads.originals(tenant_folder("t")) == ["d1"]
     uploads.forget("t", "d1")
     uploads.forget("t", "d1")
     assert uploads.original("t", "d1") is None
     with pytest.raises(FileNotFoundError):
-        uploads.keep("t", "0" * 64, "d2")
+        uploads.keep("t", second.id, "0" * 64, "d2")
 
 
 def test_only_what_is_old_is_asked_about_and_what_broke_off_is_removed(uploads: Uploads, tmp_path: Path) -> None:
     folder = tenant_folder("t")
     assert uploads.tenants() == []
-    sent(uploads, b"test").commit()
+    parcel = sent(uploads, b"test")
+    parcel.commit()
     sent(uploads, b"broke off")
     assert uploads.tenants() == [folder]
-    assert uploads.idle(folder) == []
-    uploads.discard(folder, HASH)
-    assert uploads.read("t", HASH) == b"test"
+    assert uploads.waiting(folder) == []
+    assert len(files(tmp_path)) == 2
     age(tmp_path)
-    assert uploads.idle(folder) == [HASH]
+    assert uploads.waiting(folder) == [parcel.id]
     assert files(tmp_path) == [HASH]
-    sent(uploads, b"test").commit()  # sent again: young again
-    assert uploads.idle(folder) == []
-    uploads.discard(folder, HASH)
-    assert files(tmp_path) == [HASH]
-    age(tmp_path)
-    uploads.discard(folder, HASH)
-    uploads.discard(folder, HASH)
+    uploads.discard("t", parcel.id, HASH)
+    uploads.discard("t", parcel.id, HASH)
+    uploads.clear(folder, parcel.id)
+    assert uploads.waiting(folder) == []
     assert files(tmp_path) == []
