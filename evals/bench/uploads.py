@@ -2,7 +2,7 @@
 
 `python -m evals.bench.uploads --files 500 --kills 3` sends the files to `parley serve`, kills the server at random
 moments of the ingestion, starts it again each time, and counts: every file must be there once and none twice. Beside
-the ingestion it asks one question after another and compares the time of an answer with that of an idle server.
+the ingestion it asks one question after another, with a pause between, and compares the time of an answer with that of an idle server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from rich.progress import Progress
 READY = re.compile(r"Parley is ready on (http://\S+) ")
 QUESTION = {"model": "parley", "messages": [{"role": "user", "content": "How many books does shelf 17 hold?"}]}
 IDLE_QUESTIONS = 30
-WARM_UP = 3
+WARM_UP = 10
+PAUSE_SECONDS = 0.25
+"""Between two questions beside the ingestion."""
 SUBJECTS = "river bridge harbour mill market tower garden library ferry quarry".split()
 
 
@@ -104,6 +106,7 @@ async def asking(session: aiohttp.ClientSession, url: str, times: list[float]) -
     async def loop() -> None:
         while True:
             times.append(await ask(session, url))
+            await asyncio.sleep(PAUSE_SECONDS)
 
     task = asyncio.create_task(loop())
     try:
