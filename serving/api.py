@@ -78,6 +78,7 @@ def create_standalone(settings: Settings) -> FastAPI:
             keys.append(Keys(runtime.database))
             _add_wires(app, runtime)
             runner.start()
+            await runtime.turns.take_up()
             yield
 
     return _empty(settings, lambda: keys[0], lifespan)

@@ -20,9 +20,11 @@ class Presence:
     """This process on a data folder, for as long as it is open."""
 
     def __init__(self, data: Path) -> None:
-        """`data`: the data folder, which must exist."""
+        """`data`: the data folder, which must exist. What ended processes left there is removed."""
         self._folder = data / FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        for file in self._folder.iterdir():
+            self.is_gone(file.name)
         self.name = f"{socket.gethostname().replace('/', '-')}:{os.getpid()}:{uuid7()}"
         """Host and number for people; the rest makes it the only one."""
         self._file = self._folder / self.name
@@ -35,8 +37,6 @@ class Presence:
 
     def is_gone(self, name: str) -> bool:
         """Whether the process of that name has ended. Its file is removed with it."""
-        if name == self.name:
-            return False
         file = self._folder / name
         try:
             handle = os.open(file, os.O_RDWR)
@@ -44,17 +44,12 @@ class Presence:
             return True
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink(missing_ok=True)  # while it is locked: whoever has just made it sees that it has gone
         except BlockingIOError:
             return False
         finally:
             os.close(handle)
-        file.unlink(missing_ok=True)
         return True
-
-    def sweep(self) -> None:
-        """Removes the files of processes that have ended."""
-        for file in self._folder.iterdir():
-            self.is_gone(file.name)
 
 
 def _locked(file: Path) -> int:

@@ -14,7 +14,6 @@ from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunIncomp
 from memory.sqlite import Database
 from serving import run_log
 from serving.event_log import so_far
-from serving.ids import uuid7
 from serving.processes import Presence
 from serving.records import (
     Answer,
@@ -40,9 +39,7 @@ _MESSAGE = ", ".join(MESSAGE_COLUMNS)
 _RUN = ", ".join(RUN_COLUMNS)
 _OWNED = "tenant = :tenant AND user = :user"
 
-INSERT_THREAD = f"INSERT INTO threads ({_THREAD}) VALUES (:id, :tenant, :user, :title, :now, :now, '', 0)"
 SELECT_THREAD = f"SELECT {_THREAD} FROM threads WHERE id = :id AND {_OWNED}"
-SELECT_THREADS = f"SELECT {_THREAD} FROM threads WHERE {_OWNED} ORDER BY updated_at DESC, id DESC LIMIT :limit"
 BEGIN_THREAD = f"""UPDATE threads SET updated_at = :now, title = CASE title WHEN '' THEN :title ELSE title END
 WHERE id = :thread AND {_OWNED} RETURNING summary, summary_upto"""
 SET_SUMMARY = f"""UPDATE threads SET summary = :summary, summary_upto = :upto
@@ -108,24 +105,11 @@ class Repository:
         """This moment as it is stored."""
         return stamp(self._clock())
 
-    async def create_thread(self, tenant: str, user: str, title: str = "") -> Thread:
-        """A new, empty conversation."""
-        thread = Thread(uuid7(), tenant, user, title, now := self.now(), now)
-        values = {"id": thread.id, "tenant": tenant, "user": user, "title": title, "now": now}
-        await self.database.write(lambda connection: _execute(connection, INSERT_THREAD, values))
-        return thread
-
     async def thread(self, tenant: str, user: str, id: str) -> Thread | None:
         """The owner's conversation of that id."""
         values = {"id": id, "tenant": tenant, "user": user}
         rows = await self.database.read(lambda connection: connection.execute(SELECT_THREAD, values).fetchall())
         return Thread(*rows[0]) if rows else None
-
-    async def threads(self, tenant: str, user: str, limit: int = 100) -> list[Thread]:
-        """The owner's conversations, last changed first."""
-        values = {"tenant": tenant, "user": user, "limit": limit}
-        rows = await self.database.read(lambda connection: connection.execute(SELECT_THREADS, values).fetchall())
-        return [Thread(*row) for row in rows]
 
     async def messages(
         self, tenant: str, user: str, thread: str, limit: int = 1000, after: int = 0

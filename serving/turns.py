@@ -9,42 +9,36 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 import anyio
 
-from agents.context import Budget, Deps, Limits, RunContext, Sampling, Turn
-from agents.summarise import summarise
-from agents.types import Emitted, Message
+from agents.context import Deps, Limits, Sampling, Turn
+from agents.types import Message
 from graphs.control import Durability, Park, Resume
 from graphs.events import (
     AnswerRestarted,
     Ending,
     Event,
-    RunCancelled,
     RunFailed,
     RunFinished,
-    RunIncomplete,
     RunStarted,
     Sequenced,
 )
-from memory.types import TRUST_NONE, TRUST_USER, Label
-from serving.event_log import KINDS, Said
+from serving.event_log import Said
 from serving.heartbeat import Heartbeat
 from serving.ids import uuid7
 from serving.leases import Leases
 from serving.live import LiveRun
+from serving.outcomes import fate, outcome
 from serving.principal import Principal
-from serving.records import Answer, EventsGone, NewRun, Run, RunEnd, ServerStopping, ThreadBusy
+from serving.records import EventsGone, NewRun, Run, ServerStopping, ThreadBusy
 from serving.repository import Claim, History, Repository
+from serving.summaries import Summaries, spoken
 from tools.types import ToolSpec
 
 log = logging.getLogger(__name__)
 
-SUMMARISE_CHARACTERS = 24_000
-"""So much unsummarised text in a stored conversation starts a new running summary."""
-KEEP_WHOLE = 8
-"""The newest messages, which a summary never swallows."""
 BACKGROUND_RUNS = 16
 """So many background runs work at a time in one process; the others are queued."""
 POLL_SECONDS = 0.25
@@ -52,8 +46,6 @@ POLL_SECONDS = 0.25
 CANCEL_SECONDS = 5.0
 """How long a cancel waits for another process to obey."""
 STOPPING = "this server is being stopped and starts nothing new; try again in a moment"
-STOPPED = "the server was stopped before the answer was complete"
-"""What an interactive run is told that a stopping server cuts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +119,7 @@ class Turns:
         self._heart = Heartbeat(repository, self._leases, self._live)
         self._slots = asyncio.Semaphore(BACKGROUND_RUNS)
         self._stopping = False
-        self._summaries: dict[str, asyncio.Task[None]] = {}
+        self._summaries = Summaries(deps, repository, limits)
 
     async def warm(self) -> None:
         """Loads the engine, which the first turn would do."""
@@ -250,7 +242,7 @@ class Turns:
             run.cut("parked" if run.background else "incomplete")
         if live:
             await asyncio.wait([run.task for run in live])
-        lines = [_fate(run) for run in live]
+        lines = [fate(run) for run in live]
         for line in lines:
             log.info(line)
         return lines
@@ -261,10 +253,7 @@ class Turns:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._heart.close()
-        tasks = list(self._summaries.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._summaries.close()
 
     def _launch(self, request: TurnRequest, *, background: bool) -> LiveRun:
         if self._stopping:
@@ -331,7 +320,7 @@ class Turns:
         messages = request.messages
         if request.thread:
             instructions = tuple(message for message in messages if message.role == "system")
-            messages = instructions + _messages(history, who.tenant)
+            messages = instructions + spoken(history, who.tenant)
         return Turn(
             run=live.id,
             tenant=who.tenant,
@@ -362,7 +351,7 @@ class Turns:
             run=run.id,
             tenant=run.tenant,
             user=run.user,
-            messages=_messages(history, run.tenant),
+            messages=spoken(history, run.tenant),
             thread=run.thread,
             summary=history.summary,
             limits=self._limits,
@@ -380,63 +369,14 @@ class Turns:
             if live.background:
                 await self._repository.rest_run("queued", live.unstored())
                 return
-        ending, end, answer = _outcome(live, last, raised)
+        ending, end, answer = outcome(live, last, raised)
         events = [*(one.event for one in live.events), ending]
         await self._repository.finish_run(live.id, end, answer, events)
         self._live.pop(live.id, None)
         live.tell(ending)
         if turn is not None and turn.thread and end.status == "finished":
-            self._summarise_later(turn)
+            self._summaries.later(turn)
             await self._answered(turn.tenant, turn.user, turn.thread)
-
-    def _summarise_later(self, turn: Turn) -> None:
-        """Starts a new running summary when much has been said since the last; beside the turns, never in one."""
-        if sum(len(m.content) for m in turn.messages) < SUMMARISE_CHARACTERS or turn.thread in self._summaries:
-            return
-        task = asyncio.create_task(self._summarise(turn), name=f"summary of {turn.thread}")
-        self._summaries[turn.thread] = task
-        task.add_done_callback(lambda _: self._summaries.pop(turn.thread, None))
-
-    async def _summarise(self, turn: Turn) -> None:
-        thread = await self._repository.thread(turn.tenant, turn.user, turn.thread)
-        if thread is None:
-            return
-        stored = await self._repository.messages(turn.tenant, turn.user, turn.thread, after=thread.summary_upto)
-        old = stored[:-KEEP_WHOLE]
-        if not old:
-            return
-        ctx = RunContext(self._deps, turn, Budget(self._limits), _unheard)
-        text = await summarise(thread.summary, [_message(one.role, one.content, turn.tenant) for one in old], ctx)
-        await self._repository.set_summary(turn.tenant, turn.user, turn.thread, text, old[-1].number)
-
-
-def _outcome(
-    live: LiveRun, last: RunFinished | RunFailed | None, raised: BaseException | None
-) -> tuple[Ending, RunEnd, Answer | None]:
-    """How a run ended: as it is told, and as it is stored; the message is what was said, with a fitting status."""
-    if isinstance(last, RunFinished):
-        draft = last.draft
-        return last, RunEnd.of(draft), Answer(draft.text, "complete", draft.citations)
-    said = live.said()
-    status: Literal["failed", "cancelled", "incomplete"]
-    ending: Ending
-    if last is not None or isinstance(raised, Exception):  # the model broke, or a bug is on its way up
-        status, error = "failed", last.error if last is not None else f"internal error: {type(raised).__name__}"
-        ending = RunFailed(error, said.text)
-    elif live.stop == "cancelled":
-        status, error, ending = "cancelled", "", RunCancelled(said.text)
-    else:
-        status, error, ending = "incomplete", STOPPED, RunIncomplete(STOPPED, said.text)
-    return ending, RunEnd(status, error=error), Answer(said.text, status, said.citations) if said.text else None
-
-
-def _fate(run: LiveRun) -> str:
-    """What became of a run when the server was stopped."""
-    if run.ended:
-        return f"run {run.id} ended before the server did: {KINDS[type(run.events[-1].event)]}"
-    if run.background:
-        return f"run {run.id} is parked: the next server on this data folder goes on with it"
-    return f"run {run.id} could not be stored before the server ended"
 
 
 def _report(live: LiveRun, task: asyncio.Task[None]) -> None:
@@ -444,17 +384,3 @@ def _report(live: LiveRun, task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and live.begun and (live.background or live.stop is not None):
         log.error("a bug in run %s", live.id, exc_info=error)
-
-
-async def _unheard(_: Emitted) -> None:
-    """A summary speaks to nobody."""
-
-
-def _messages(history: History, tenant: str) -> tuple[Message, ...]:
-    return tuple(_message(role, text, tenant) for role, text in history.messages)
-
-
-def _message(role: str, text: str, tenant: str) -> Message:
-    if role == "user":
-        return Message("user", text, Label(tenant, "user", TRUST_USER))
-    return Message("assistant", text, Label(tenant, "model", TRUST_NONE))

@@ -23,6 +23,7 @@ from agents.context import Limits
 from agents.model import ModelDelta, ModelRequest
 from agents.types import Message
 from memory.types import TRUST_USER, Label
+from serving.conversations import Conversations
 from serving.principal import LOCAL
 from serving.runtime import Runtime, load_engine, open_runtime
 from serving.settings import Settings
@@ -90,11 +91,12 @@ async def measure(runtime: Runtime, total: int) -> None:
     deps = replace(runtime.deps, model=Talker(dice))
     turns = Turns(deps, partial(load_engine, runtime.database), runtime.repository, Limits())
     await turns.warm()
-    warm = await runtime.repository.create_thread("local", "local", "warm")
+    conversations = Conversations(runtime.database)
+    warm = await conversations.create(LOCAL, "warm")
     await talk(turns, warm.id, dice, SAMPLE)
     file = runtime.database.path
     before, parts = pages(file)
-    thread = (await runtime.repository.create_thread("local", "local", "long")).id
+    thread = (await conversations.create(LOCAL, "long")).id
     await talk(turns, thread, dice, 10)
     early = await talk(turns, thread, dice, SAMPLE)
     await talk(turns, thread, dice, total - 10 - 2 * SAMPLE)

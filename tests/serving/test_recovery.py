@@ -27,12 +27,14 @@ from graphs.events import (
     StepStarted,
     Token,
 )
+from serving.conversations import Conversations
 from serving.leases import DIED, Leases
+from serving.outcomes import STOPPED
+from serving.principal import LOCAL
 from serving.processes import Presence
 from serving.records import Answer, EventsGone, Run, ServerStopping, ThreadBusy
 from serving.runtime import open_runtime
 from serving.settings import Settings
-from serving.turns import STOPPED
 from tests.serving.told_engine import Process, asking, draft_of, ending, played, process
 
 CITATION = Citation(1, "d1", "d1.0", "Guide", "guide.md", "The mill stands.", None, "", 0, 16)
@@ -49,7 +51,7 @@ async def deps(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deps]:
 
 
 async def new_thread(one: Process) -> str:
-    return (await one.rows.create_thread("local", "local")).id
+    return (await Conversations(one.database).create(LOCAL)).id
 
 
 async def row(one: Process, run: str) -> Run:
@@ -313,9 +315,10 @@ async def test_a_process_is_gone_when_its_lock_is(tmp_path: Path) -> None:
     name = other.name
     del other  # as the kernel does it: the lock is dropped, the file stays
     assert (tmp_path / "processes" / name).exists()
-    mine.sweep()
+    third = Presence(tmp_path)
     assert not (tmp_path / "processes" / name).exists()
     assert mine.is_gone(name)
+    third.close()
     assert [file.name for file in (tmp_path / "processes").iterdir()] == [mine.name]
     mine.close()
     assert list((tmp_path / "processes").iterdir()) == []

@@ -19,6 +19,7 @@ from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Draft, Message
 from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunStarted, Sequenced, Token
 from memory.types import TRUST_NONE, TRUST_USER, Label
+from serving.conversations import Conversations
 from serving.leases import Leases
 from serving.principal import Principal
 from serving.records import Run, StoredMessage, UnknownThread
@@ -77,7 +78,7 @@ async def messages(runtime: Runtime, thread: str) -> list[StoredMessage]:
 
 
 async def new_thread(runtime: Runtime) -> str:
-    return (await runtime.repository.create_thread("local", "local")).id
+    return (await Conversations(runtime.database).create(WHO)).id
 
 
 async def test_a_stateless_turn_leaves_only_its_run_with_usage_and_verdicts(runtime: Runtime) -> None:
@@ -85,7 +86,7 @@ async def test_a_stateless_turn_leaves_only_its_run_with_usage_and_verdicts(runt
     stored = await row(runtime, run_id(await played(turns(runtime), request)))
     assert (stored.status, stored.outcome, stored.model, stored.thread) == ("finished", "answered", "extractive", "")
     assert (stored.caller_user, stored.metadata) == ("u-7", {"app": "kiosk"})
-    assert await runtime.repository.threads("local", "local") == []
+    assert (await Conversations(runtime.database).page(WHO, None, 10)).items == ()
 
 
 async def test_a_conversation_goes_on_where_it_was(runtime: Runtime) -> None:
