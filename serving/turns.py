@@ -164,9 +164,9 @@ class Turns:
             await live.changed()
         if not live.begun:
             await live.result()
-            raise ServerStopping(STOPPING)  # it came between two lines of `drain`
         run = await self._repository.run(request.principal.tenant, request.principal.user, live.id)
-        assert run is not None, "a run that has begun has a row"
+        if run is None:  # `drain` cut it before its row was stored; stored, it waits for the next server
+            raise ServerStopping(STOPPING)
         return run
 
     async def events(self, run: Run, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Sequenced, None]:

@@ -20,6 +20,7 @@ from graphs.events import (
     Cited,
     Event,
     RunCancelled,
+    RunFailed,
     RunFinished,
     RunIncomplete,
     RunStarted,
@@ -29,6 +30,7 @@ from graphs.events import (
 )
 from serving.conversations import Conversations
 from serving.leases import DIED, Leases
+from serving.live import AHEAD
 from serving.outcomes import STOPPED
 from serving.principal import LOCAL
 from serving.processes import Presence
@@ -322,3 +324,88 @@ async def test_a_process_is_gone_when_its_lock_is(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "processes").iterdir()] == [mine.name]
     mine.close()
     assert list((tmp_path / "processes").iterdir()) == []
+
+
+async def test_a_slow_reader_of_an_attached_run_slows_it_and_a_follower_does_not(tmp_path: Path, deps: Deps) -> None:
+    said: list[Event] = [Token(str(number)) for number in range(200)]
+    async with process(tmp_path, deps, *said, WHOLE[-1]) as one:
+        async with aclosing(one.turns.run(asking("Count"))) as reading:
+            first = await until(reading, Token)
+            run = await row(one, first.run)
+            async with aclosing(one.turns.events(run)) as following:
+                ahead = [await anext(following) for _ in range(AHEAD)]
+            assert ahead[-1].seq == AHEAD
+            assert len(await all_events(one, run, follow=False)) <= AHEAD + 2
+            with anyio.fail_after(10):
+                assert len([event async for event in reading]) == len(said)
+        background = await one.turns.start(asking("Count"))
+        assert len(await all_events(one, background)) == len(said) + 2
+
+
+async def test_a_stateless_answer_that_broke_off_is_known_while_its_events_are_kept(tmp_path: Path, deps: Deps) -> None:
+    broken = RunFailed("the model's stream broke off", "The mill ")
+    async with process(tmp_path, deps, *WHOLE[:2], broken) as one:
+        run = await row(one, (await played(one.turns, asking("Where?")))[0].run)
+        assert await one.rows.answer(run) == Answer("The mill ", "failed", (CITATION,))
+    async with process(tmp_path, deps, *WHOLE[:2], anyio.Event()) as one:
+        run = await one.turns.start(asking("Where?"))
+        async with aclosing(one.turns.events(run)) as following:
+            await until(following, Cited)
+        assert await one.turns.cancel(run)
+        assert await one.rows.answer(run) == Answer("The mill ", "cancelled", (CITATION,))
+        async with aclosing(one.turns.run(asking("Where?"))) as reading:
+            run = await row(one, (await until(reading, Cited)).run)
+            await one.turns.drain()
+        assert await one.rows.answer(run) == Answer("The mill ", "incomplete", (CITATION,))
+
+
+async def test_a_run_that_comes_while_the_server_stops_is_refused_or_stored_and_never_lost(
+    tmp_path: Path, deps: Deps
+) -> None:
+    async with process(tmp_path, deps, *WHOLE) as one:
+        thread = await new_thread(one)
+        starting = asyncio.create_task(one.turns.start(asking("Where?", thread)))
+        await asyncio.sleep(0)
+        lines = await one.turns.drain()
+        assert len(lines) == 1
+        await asyncio.wait([starting])
+        if isinstance(starting.exception(), ServerStopping):
+            assert await said(one, thread) == []
+        else:
+            assert (await row(one, starting.result().id)).status == "queued"
+            assert await said(one, thread) == [("user", "Where?", "complete")]
+
+
+async def test_a_run_whose_end_cannot_be_stored_is_named_when_the_server_stops(tmp_path: Path, deps: Deps) -> None:
+    trigger = """CREATE TRIGGER full BEFORE UPDATE OF status ON runs WHEN NEW.status = 'incomplete'
+        BEGIN SELECT RAISE(ABORT, 'no room'); END"""
+    async with process(tmp_path, deps, anyio.Event()) as one:
+        await one.database.write(lambda connection: _run(connection, trigger))
+        reading = asyncio.create_task(played(one.turns, asking("Where?", await new_thread(one))))
+        with anyio.fail_after(10):
+            while not one.engine.turns:
+                await asyncio.sleep(0)
+        lines = await one.turns.drain()
+        with pytest.raises(sqlite3.IntegrityError):
+            await reading
+        assert "could not be stored" in lines[0]
+        await one.database.write(lambda connection: _run(connection, "DROP TRIGGER full"))
+
+
+async def test_events_that_cannot_be_stored_now_are_stored_later(
+    tmp_path: Path, deps: Deps, caplog: pytest.LogCaptureFixture
+) -> None:
+    aside = tmp_path / "aside"
+    go_on = anyio.Event()
+    async with process(tmp_path, deps, WHOLE[0], go_on, *WHOLE[1:]) as one:
+        file = one.database.path
+        run = await one.turns.start(asking("Where?", await new_thread(one)))
+        async with aclosing(one.turns.events(run)) as following:
+            await until(following, RunStarted)
+            file.rename(aside)
+            with anyio.fail_after(10):
+                while not any("could not be stored" in record.getMessage() for record in caplog.records):
+                    await asyncio.sleep(0.01)
+            aside.rename(file)
+            go_on.set()
+        assert ending(await all_events(one, run)) == WHOLE[-1]
