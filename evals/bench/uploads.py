@@ -2,7 +2,8 @@
 
 `python -m evals.bench.uploads --files 500 --kills 3` sends the files to `parley serve`, kills the server at random
 moments of the ingestion, starts it again each time, and counts: every file must be there once and none twice. Beside
-the ingestion it asks one question after another, with a pause between, and compares the time of an answer with that of an idle server.
+the ingestion it asks one question after another, with a pause between, and compares the time of an answer with that
+of an idle server.
 """
 
 from __future__ import annotations
