@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.identifiers import with_words
+from agents.keys import keys
 from knowledge.types import Passage
 from memory.words import STOP_WORDS, stem, tokens
 
@@ -41,6 +43,8 @@ class Analysed:
     """Stems of each unit's label: title, headings, local label."""
     runs: tuple[str, ...]
     """All stems of each unit in order, " a b c "."""
+    keys: tuple[tuple[frozenset[str], ...], ...]
+    """Stems of each key of each entry (list item, row) that is not the label's own subject."""
     pronouns: Flags
     """Whether the unit begins with a word that points back."""
     columns: NDArray[np.intp]
@@ -66,6 +70,7 @@ def analyse(passage: Passage) -> Analysed:
     starts: list[int] = []
     held: list[frozenset[str]] = []
     runs: list[str] = []
+    entries: list[tuple[frozenset[str], ...]] = []
     for unit in passage.units:
         run = sequence(unit.text)
         stems = [stem(word) for word in run]
@@ -73,10 +78,12 @@ def analyse(passage: Passage) -> Analysed:
         starts.append(len(columns))
         columns += [places.setdefault(word, len(places)) for word in content]
         columns.append(-1)
-        held.append(frozenset(content.values()))
+        named = [content_stems(key) for key in keys(unit)]
+        held.append(frozenset(content.values()).union(*named))  # "Mon to Fri" holds Wednesday
         runs.append(f" {' '.join(stems)} ")
         if unit.label not in local:
             local[unit.label] = heading | content_stems(unit.label)
+        entries.append(tuple(key for key in named if not key <= local[unit.label]))
     code = " ".join(passage.text[block.start : block.end] for block in passage.blocks if block.kind == "code")
     return Analysed(
         words=tuple(places),
@@ -84,6 +91,7 @@ def analyse(passage: Passage) -> Analysed:
         held=tuple(held),
         labels=tuple(local[unit.label] for unit in passage.units),
         runs=tuple(runs),
+        keys=tuple(entries),
         pronouns=np.array([first_word(unit.text) in PRONOUNS for unit in passage.units], np.bool_),
         columns=np.array(columns, np.intp),
         starts=np.array(starts, np.intp),
@@ -91,7 +99,8 @@ def analyse(passage: Passage) -> Analysed:
 
 
 def sequence(text: str) -> list[str]:
-    """The tokens of a text, each compound identifier (DeleteBucket, max_size) followed by its parts."""
+    """The tokens of a text, each compound identifier (DeleteBucket, max_size, KX-200) followed by its parts."""
+    text = with_words(text)
     if _MIXED.search(text):
         text = _COMPOUND.sub(lambda found: " ".join((found[0], *_PART.findall(found[0]))), text)
     return tokens(text)

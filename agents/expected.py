@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from agents.identifiers import without
+from agents.keys import DAYS
 from memory.words import STOP_WORDS, content_words, stem, tokens
 
 Kind = Literal["none", "date", "number", "person", "place", "reason", "manner", "definition", "name"]
 
-_DATE_NOUNS = frozenset("year date century day decade month period era time season weekday".split())
+_DATE_NOUNS = frozenset("year date century day decade month period era time hour season weekday".split())
 _NUMBER_NOUNS = frozenset(
     "number population height length width depth weight amount age percentage percent proportion rate speed size "
     "distance temperature cost price total fraction share area elevation altitude quantity count duration "
@@ -35,6 +37,10 @@ _REASON_NOUNS = frozenset("reason cause purpose reasons causes purposes motive m
 _NAME_WORDS = frozenset("called named title titled name names term nickname nicknamed known".split())
 _COUNTERS = frozenset("many much far tall long old high large big deep fast often wide heavy".split())
 
+CALENDAR = frozenset(
+    (*DAYS, *"january february march april may june july august september october november december".split())
+)
+"""Days and months: written like names, and none."""
 _QUESTION_WORDS = frozenset("who whose whom when where why how what which".split())
 
 _YEAR = re.compile(
@@ -44,6 +50,9 @@ _YEAR = re.compile(
 _DATE_CUE = re.compile(
     r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December|"
     r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|[\w-]+[ -][Cc]entur(?:y|ies)|\d+ ?(?:BCE?|AD|CE))\b"
+)
+_TIME = re.compile(
+    r"\b\d{1,2}[:h]\d{2}\b|\b\d{1,2} ?(?:[ap]\.m\.|[ap]m\b|o['’]clock\b)|\b(?:noon|midnight)\b", re.IGNORECASE
 )
 _DIGITS = re.compile(r"(?<![\w.])[$£€]?\d[\d,]*(?:\.\d+)?(?!\w*[a-zA-Z]\w)")
 _NUMBER_WORDS = frozenset(
@@ -100,7 +109,8 @@ class Expected:
     stems: frozenset[str]
     """Of the question: what stands there already is no answer."""
     detail: str = ""
-    """For numbers "money", "percent", "duration" or ""; for definitions the words to be defined."""
+    """For numbers "money", "percent", "duration" or ""; for dates "time" where a time of day is an answer too; for
+    definitions the words to be defined."""
     counted: frozenset[str] = frozenset()
     """Stems of the noun that is counted ("how many islands")."""
 
@@ -142,10 +152,15 @@ class Expected:
     def _date(self, text: str) -> float:
         if any(self._new(found[0]) for found in _YEAR.finditer(text)):
             return 1.0
+        if self.detail and any(self._new(found[0]) for found in _TIME.finditer(text)):
+            return 1.0
         cues = (found[0] for found in _DATE_CUE.finditer(text))
+        if not self.stems.isdisjoint(DAYS):  # on which other day is not asked
+            cues = (cue for cue in cues if cue.lower() not in DAYS)
         return 0.7 if any(self._new(cue) or cue == "May" for cue in cues) else 0.0
 
     def _number(self, text: str) -> float:
+        text = without(text)
         if self.detail:
             if any(self._new(found[0]) for found in _PATTERNS[self.detail].finditer(text)):
                 return 1.0
@@ -205,7 +220,7 @@ def expected_answer(question: str) -> Expected:
     if asked & _NUMBER_NOUNS:
         return kind("number", _measure(words, ""))
     if word == "when" or asked & _DATE_NOUNS:
-        return kind("date")
+        return kind("date", "time" if word == "when" or asked & {"time", "hour"} else "")
     if word in ("who", "whose", "whom") or asked & _PERSON_NOUNS:
         return kind("person")
     if word == "where" or asked & _PLACE_NOUNS:

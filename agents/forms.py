@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+from agents.identifiers import identifiers_in, without
 from knowledge.types import BlockKind, Passage
 
 FormName = Literal["fact", "howto", "list", "yesno", "option"]
@@ -87,8 +89,9 @@ def form_of(question: str) -> Form:
 
 
 def identifiers_of(text: str) -> tuple[str, ...]:
-    """The names of code in a text, lower case: in backticks, a_b, aB, --x."""
-    return tuple(next(group for group in found.groups() if group).lower() for found in _IDENTIFIER.finditer(text))
+    """The names of parts and of code in a text, lower case: KX-200-B, in backticks, a_b, aB, --x."""
+    names = [next(group for group in found.groups() if group) for found in _IDENTIFIER.finditer(without(text))]
+    return tuple(name.lower() for name in (*identifiers_in(text), *names))
 
 
 def follower(passage: Passage, index: int, kinds: Sequence[BlockKind] = ("code", "list", "table")) -> int | None:
@@ -142,10 +145,16 @@ def _option(form: Form, passage: Passage, unit: int) -> float:
     this = passage.units[unit]
     text = this.text.lower()
     start = text.lstrip("`*_- (")
-    if any(start.startswith(name) for name in form.identifiers):
+    if any(_held(name).match(start) for name in form.identifiers):
         return 1.5
     label = " ".join((*passage.headings[-1:], this.label)).lower()
     first = unit == 0 or (this.label != "" and passage.units[unit - 1].label != this.label)
-    if first and any(name in label for name in form.identifiers):
+    if first and any(_held(name).search(label) for name in form.identifiers):
         return 1.5
-    return 0.7 if any(name in text for name in form.identifiers) else 0.0
+    return 0.7 if any(_held(name).search(text) for name in form.identifiers) else 0.0
+
+
+@lru_cache(maxsize=64)
+def _held(name: str) -> re.Pattern[str]:
+    """An identifier that is not a part of another one."""
+    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w|[-.]\w)")

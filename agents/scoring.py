@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.analysis import Analysed, Floats, analyse, pairs_of, sequence
-from agents.expected import Expected, expected_answer
+from agents.expected import CALENDAR, Expected, expected_answer
 from agents.forms import WEIGHT, Form, bonus, form_of
+from agents.identifiers import identifiers_in, is_identifier
 from agents.language import COMMON_WORDS
 from knowledge.types import Found, Passage
 from memory.embedding import WordTable
@@ -36,6 +37,11 @@ SOFT_MATCH = 0.3
 LABEL_MATCH = 0.8
 """What a question word that stands in the label is worth to soft_ctx."""
 
+KEY = 2.25
+"""Added for the entry of a list or table whose key the question names, as for an option that a unit begins with."""
+OTHER_THING = -0.5
+"""The most that z is for a passage that names none of the question's identifiers: worth showing, no answer."""
+
 _WORD = re.compile(r"\w+")
 
 
@@ -46,6 +52,8 @@ class Question:
     words: tuple[str, ...]
     """Its distinct content words."""
     stems: tuple[str, ...]
+    identifiers: frozenset[str]
+    """Those of the stems that are identifiers (KX-200)."""
     weights: Floats
     """idf of each word over the passages, as shares of their sum; a word that the collection lacks weighs most."""
     relation: Floats
@@ -87,6 +95,7 @@ def read_question(question: str, statistics: Statistics, language: str = "en") -
     return Question(
         words=tuple(words),
         stems=tuple(stem(word) for word in words),
+        identifiers=frozenset(stem(word) for word in words if is_identifier(word)),
         weights=weights / (weights.sum() or 1.0),
         relation=relation / (relation.sum() or 1.0),
         pairs=pairs_of(question),
@@ -100,6 +109,7 @@ def rank(question: Question, vector: Vector, found: Sequence[Found], table: Word
     pages = [analyse(one.passage) for one in found]
     alike: Floats = table.vectors([word for page in pages for word in page.words]) @ table.vectors(question.words).T
     alike[alike <= SOFT_MATCH] = 0.0
+    alike[:, [is_identifier(word) for word in question.words]] = 0.0  # KX-200-B is not nearly KX-200-C
     scored: list[Scored] = []
     last = 0
     for place, (one, page, earlier) in enumerate(zip(found, pages, _earlier(found), strict=True)):
@@ -112,7 +122,12 @@ def rank(question: Question, vector: Vector, found: Sequence[Found], table: Word
         terms["pos"] = np.minimum(earlier + np.arange(len(units)), 10) / 10.0
         scores = sum(weight * terms[name] for name, weight in WEIGHTS.items())
         scores += WEIGHT * np.array([bonus(question.form, one.passage, row) for row in range(len(units))])
+        if question.form.name not in ("howto", "list"):
+            stems = frozenset(question.stems)
+            scores += KEY * np.array([any(key <= stems for key in keys) for keys in page.keys])
         confidence = 11.3 * cosines + 5.65 * terms["soft_ctx"] - 8.25
+        if question.identifiers and not question.identifiers & page.stems:
+            confidence = np.minimum(confidence, OTHER_THING)
         scored += [
             Scored(place, row, float(scores[row]), float(confidence[row]), None if vectors is None else vectors[row])
             for row in range(len(units))
@@ -181,6 +196,7 @@ def _idf(statistics: Statistics, word: str) -> float:
 
 
 def _names(question: str) -> frozenset[str]:
-    """The words of a question's capitalised spans; its first word is capitalised anyway."""
+    """The words of a question's identifiers and capitalised spans; its first word is capitalised anyway, and days and
+    months are no names."""
     spans = [found[0] for found in _WORD.finditer(question) if found.start() > 0 and found[0][0].isupper()]
-    return frozenset(word for span in spans for word in sequence(span))
+    return frozenset(word for span in (*spans, *identifiers_in(question)) for word in sequence(span)) - CALENDAR
