@@ -149,13 +149,14 @@ async def _settled(process: psutil.Process) -> tuple[int, int]:
     return process.num_fds(), len(process.net_connections())
 
 
-async def growth(turns: int, folder: Path, model: str) -> Counter[str]:
-    """So many short turns, half in conversations, half stateless; what the process has grown by."""
+async def growth(turns: int, folder: Path, model: str, warm: int = WARM) -> Counter[str]:
+    """So many short turns, half in conversations, half stateless; what the process has grown by since the first
+    `warm`."""
     found: Counter[str] = Counter()
     server = Server(folder, model)
     await server.start()
     process = psutil.Process(server.pid)
-    await _short(server, WARM)
+    await _short(server, warm)
     before = process.memory_info().rss
     done = 0
     while done < turns:

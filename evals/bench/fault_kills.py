@@ -53,9 +53,9 @@ class Server:
             "PARLEY_PORT": "0",
         }
         program = str(Path(sys.executable).with_name("parley"))
-        pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(
-            program, "serve", env=environment, stdout=pipe, stderr=nowhere
+            program, "serve", env=environment, stdout=pipe, stderr=asyncio.subprocess.STDOUT
         )
         assert self.process.stdout is not None
         async for line in self.process.stdout:
@@ -72,12 +72,15 @@ class Server:
         self.process.kill()
         await self.process.wait()
 
-    async def stop(self) -> None:
-        """SIGTERM."""
+    async def stop(self) -> str:
+        """SIGTERM; what it said while it stopped."""
         assert self.process is not None
+        assert self.process.stdout is not None
         self.ready.clear()
         self.process.terminate()
+        told = await self.process.stdout.read()
         await self.process.wait()
+        return told.decode()
 
     @property
     def pid(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,14 @@ import anyio
 import pytest
 
 from agents.context import Limits
-from agents.model import ChatModel, ModelBroken, ModelDelta
+from agents.model import ChatModel, ModelBroken, ModelDelta, ModelRequest
 from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Draft, Message
 from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunStarted, Sequenced, Token
 from memory.types import TRUST_NONE, TRUST_USER, Label
 from serving.conversations import Conversations
 from serving.leases import Leases
+from serving.live import LiveRun
 from serving.principal import Principal
 from serving.records import Run, StoredMessage, UnknownThread
 from serving.repository import Repository
@@ -194,6 +196,7 @@ async def test_a_reader_may_leave_at_any_moment_and_nothing_stays_under_way(runt
     door = turns(runtime, model)
     await door.warm()
     left: list[str] = []
+    tasks = asyncio.all_tasks()
     for moment in range(0, 120, 3):
         thread = await new_thread(runtime)
         left.append(thread)
@@ -203,7 +206,11 @@ async def test_a_reader_may_leave_at_any_moment_and_nothing_stays_under_way(runt
         reading.cancel()
         with anyio.fail_after(5):
             await asyncio.wait([reading])
-    await door.drain()
+        del reading
+    await door.close()
+    gc.collect()
+    assert [kept for kept in gc.get_objects() if isinstance(kept, LiveRun)] == []
+    assert asyncio.all_tasks() == tasks
     assert await active(runtime) == []
     assert model.closed == len(model.requests)
     for thread in left:
@@ -311,6 +318,34 @@ async def test_several_new_messages_are_stored_in_order_and_name_the_conversatio
     prompt = "".join(m.content for m in scripted.requests[-1].messages)
     assert "Be brief." in prompt
     assert "A mill." in prompt
+
+
+class Summarising(ScriptedModel):
+    """Says the same to every question, and nothing when it is to write a summary."""
+
+    asked = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelDelta, None]:
+        if "running summary of a conversation" in request.messages[0].content:
+            self.asked += 1
+            await anyio.Event().wait()
+        async for delta in super().stream(request):
+            yield delta
+
+
+async def test_a_summary_under_way_is_given_up_when_the_process_ends(runtime: Runtime) -> None:
+    thread = await new_thread(runtime)
+    model = Summarising(says("I see. " * 2_000), window=100_000)
+    door = turns(runtime, model)
+    for number in range(6):
+        await answered(door, asking(f"Note {number}: the mill has stones.", thread))
+    with anyio.fail_after(10):
+        while not model.asked:
+            await asyncio.sleep(0)
+        await door.close()
+    found = await runtime.repository.thread("local", "local", thread)
+    assert found is not None
+    assert (found.summary, model.asked) == ("", 1)
 
 
 async def test_what_a_claim_refuses_leaves_nothing_stored(runtime: Runtime) -> None:
