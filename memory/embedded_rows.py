@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.sqlite import from_sql, to_sql
-from memory.store import IncompleteSource
+from memory.store import IncompleteSource, OtherEmbedder
 from memory.types import Label, PartVectors, Record, Scope
 from memory.words import index_terms
 
@@ -125,21 +125,29 @@ def find_scope(db: sqlite3.Connection, scope: Scope, embedder: str, dimensions: 
     """The scope's row, None when nothing was ever stored in it.
 
     Raises:
-        ValueError: its vectors were made by another embedder.
+        OtherEmbedder: its vectors were made by another embedder.
     """
+    found = _any_scope(db, scope)
+    if found is None:
+        return None
+    row, maker, size = found
+    if (maker, size) != (embedder, dimensions):
+        raise OtherEmbedder(
+            f"the collection {scope.collection!r} was made with the embedder {maker} ({size} dimensions), not with"
+            f" {embedder} ({dimensions}): use the Parley that made it, or remove all its documents"
+            " (parley documents remove) and ingest them anew"
+        )
+    return row
+
+
+def _any_scope(db: sqlite3.Connection, scope: Scope) -> tuple[ScopeRow, str, int] | None:
+    """The scope's row, whichever embedder made it, with that embedder's name and dimensions."""
     row = db.execute(
         "SELECT n, revision, forgotten, embedder, dimensions FROM memory_scopes"
         " WHERE tenant = ? AND collection = ? AND user = ?",
         (to_sql(scope.tenant), to_sql(scope.collection), to_sql(scope.user)),
     ).fetchone()
-    if row is None:
-        return None
-    if (row[3], row[4]) != (embedder, dimensions):
-        raise ValueError(
-            f"the collection {scope.collection!r} was made with the embedder {row[3]} ({row[4]} dimensions), not with"
-            f" {embedder} ({dimensions}): set that embedder again, or remove its documents and ingest them anew"
-        )
-    return ScopeRow(row[0], row[1], row[2])
+    return None if row is None else (ScopeRow(row[0], row[1], row[2]), row[3], row[4])
 
 
 def _make_scope(db: sqlite3.Connection, scope: Scope, embedder: str, dimensions: int) -> ScopeRow:
@@ -194,15 +202,16 @@ def publish(
 
     Raises:
         IncompleteSource: it does not hold exactly `count` records.
+        OtherEmbedder: another embedder made the vectors that it would stand beside.
     """
     if version is not None and count:
         at = _make_scope(db, scope, embedder, dimensions)
         target = _staged(db, at.n, source, version) or _live(db, at.n, source, version)
     else:
-        found = find_scope(db, scope, embedder, dimensions)
+        found = _any_scope(db, scope)  # nothing is shown, so that it matters not who made the vectors
         if found is None:
             return
-        at = found
+        at, _, _ = found
         target = None if version is None else _staged(db, at.n, source, version)
     (have,) = db.execute("SELECT count(*) FROM memory_records WHERE generation = ?", (target,)).fetchone()
     if have != count:

@@ -12,6 +12,10 @@ class MemoryUnavailable(Exception):
     """The backend cannot be reached or refuses to work; the message says what to do."""
 
 
+class OtherEmbedder(MemoryUnavailable):
+    """The collection's vectors were made by another embedder; the message says by which, and what to do."""
+
+
 class IncompleteSource(Exception):
     """`publish` found another number of staged records than it was told; stage the source again."""
 
@@ -24,14 +28,15 @@ class MemoryStore(Protocol):
     - what `publish` acknowledged survives a crash of the process;
     - staging the same ids again replaces them; several processes may stage and publish at once;
     - a scope never sees another scope's records;
-    - every method raises MemoryUnavailable when the backend is gone, and may be cancelled at any await.
+    - every method raises MemoryUnavailable when the backend is gone, and may be cancelled at any await;
+    - a collection that another embedder made raises OtherEmbedder, except when its sources are removed.
     """
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
         """Stores records of `source` that stay invisible until `publish`; may be called batch after batch.
 
         Raises:
-            ValueError: a vector has another size than the collection, or another embedder made it.
+            ValueError: a vector has another size than the embedder's.
         """
         ...
 

@@ -100,7 +100,6 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
     Raises:
         DatabaseUnavailable: the database cannot be opened; the text says why.
         MemoryUnavailable: the embedder's weights are missing.
-        ValueError: the data was made with another embedder.
     """
     async with AsyncExitStack() as stack:
         data = Path(settings.data_dir)

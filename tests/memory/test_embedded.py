@@ -11,6 +11,7 @@ from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder
 from memory.open import open_memory
 from memory.sqlite import Database
+from memory.store import OtherEmbedder
 from memory.types import Label, Query, Record, Scope, Vector
 
 HERE = Scope("acme", "passages")
@@ -188,20 +189,20 @@ async def test_collection_of_another_embedder_is_refused_until_it_is_empty(tmp_p
     asked = Query("text", VECTORS[0])
     for call in (
         other.stage(HERE, "b", "1", records("b", 1)),
-        other.publish(HERE, "a", None, 0),
+        other.publish(HERE, "a", "1", 1),
         other.search(HERE, asked, 5),
         other.scores(HERE, asked, ["a.0"]),
         other.get(HERE, ["a.0"]),
         other.statistics(HERE, ["text"]),
         EmbeddedMemory(database, "eye", 16).get(HERE, ["a.0"]),
     ):
-        with pytest.raises(ValueError, match=r"made with the embedder eye \(8 dimensions\).*ingest them anew"):
+        with pytest.raises(OtherEmbedder, match=r"made with the embedder eye \(8 dimensions\).*ingest them anew"):
             await call
-    await mine.publish(HERE, "a", None, 0)
+    await other.publish(HERE, "a", None, 0)
     await other.stage(HERE, "b", "1", records("b", 1))
     await other.publish(HERE, "b", "1", 1)
     assert [hit.id for hit in await other.search(HERE, asked, 5)] == ["b.0"]
-    with pytest.raises(ValueError, match="other/int8"):
+    with pytest.raises(OtherEmbedder, match="other/int8"):
         await mine.search(HERE, asked, 5)
     await database.close()
 
