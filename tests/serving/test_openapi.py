@@ -31,14 +31,14 @@ PROBES = {
 
 
 @pytest.fixture(scope="module")
-async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:
+async def runtime(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:
     async with opened(tmp_path_factory.mktemp("described")) as runtime, working(runner_of(runtime)) as runner:
         runner.start()
         yield runtime
 
 
 @pytest.fixture(scope="module")
-async def description(runtime: Runtime) -> JsonObject:
+async def description(anyio_backend: str, runtime: Runtime) -> JsonObject:
     return cast(JsonObject, (await client_of(runtime).get("/openapi.json")).json())
 
 
