@@ -23,6 +23,7 @@ from ebooklib import epub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pptx.shapes.placeholder import SlidePlaceholder
+from pypdf.generic import NameObject
 from reportlab.lib import colors
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
@@ -417,6 +418,15 @@ async def test_a_broken_pdf_says_so(parser: Parser) -> None:
     whole = report()
     for data in (b"no pdf at all", whole[: len(whole) // 3], b"%PDF-1.7\n" + os.urandom(4000)):
         assert "broken PDF" in await reason(parser, data, "x.pdf")
+
+
+async def test_a_pdf_with_a_page_that_cannot_be_read_gives_the_others_with_their_numbers(parser: Parser) -> None:
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(report()))
+    writer.pages[1][NameObject("/Type")] = NameObject("/Font")
+    document = await parser.parse(saved(writer.write), "x.pdf")
+    assert [number for _, number in document.pages] == [1, 3]
+    assert "Bergen" not in document.text
+    assert "Tromso" in document.text[document.pages[1][0] :]
 
 
 async def test_a_pdf_of_pictures_says_that_it_has_no_text(parser: Parser) -> None:
