@@ -405,7 +405,7 @@ async def test_events_that_cannot_be_stored_now_are_stored_later(
             file.rename(aside)
             with anyio.fail_after(10):
                 while not any("could not be stored" in record.getMessage() for record in caplog.records):
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0)
             aside.rename(file)
             go_on.set()
         assert ending(await all_events(one, run)) == WHOLE[-1]
