@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from agents.context import Deps
-from agents.types import Citation, Draft
+from agents.types import Citation, Draft, Verdict
+from evals.bench.record import pages
 from graphs.control import Resume
 from graphs.events import (
     AnswerRestarted,
@@ -25,6 +26,7 @@ from graphs.events import (
     RunIncomplete,
     RunStarted,
     Sequenced,
+    StepFinished,
     StepStarted,
     Token,
 )
@@ -409,3 +411,17 @@ async def test_events_that_cannot_be_stored_now_are_stored_later(
             aside.rename(file)
             go_on.set()
         assert ending(await all_events(one, run)) == WHOLE[-1]
+
+
+async def test_a_hundred_turns_of_a_kilobyte_take_less_than_four_hundred(tmp_path: Path, deps: Deps) -> None:
+    words = [f"mill{number:03} " for number in range(103)]
+    draft = Draft("".join(words), "answered", "stop", "told", verdicts=(Verdict(True),))
+    steps = [StepFinished(name, 0.001234) for name in ("begin", "screen", "understand", "recall", "plan", "answer")]
+    async with process(tmp_path, deps, *steps, *map(Token, words), RunFinished(draft)) as one:
+        thread = await new_thread(one)
+        before, _ = pages(one.database.path)
+        for _ in range(100):
+            await played(one.turns, asking("Where does the mill stand? " * 7, thread))
+        after, _ = pages(one.database.path)
+        assert len(draft.text) + 189 > 1_000
+        assert after - before < 400_000
