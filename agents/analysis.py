@@ -20,7 +20,8 @@ PRONOUNS = frozenset(
 )
 """First words that point back to the sentence before."""
 
-_MIXED = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]|[^\W_]_[^\W_]")
+# a capital after a small letter, two before one, a_b: written so that only capitals and "_" are looked at
+_MIXED = re.compile(r"[A-Z_](?:(?<=[a-z][A-Z])|(?<=[A-Z])[A-Z][a-z]|(?<=[^\W_]_)[^\W_])")
 _COMPOUND = re.compile(r"\b(?=\w*(?:[a-z][A-Z]|[A-Z]{2}[a-z]|[^\W_]_[^\W_]))\w+\b")
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _FIRST = re.compile(r"\w+")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _JOINED = re.compile(r"(?<![\w.‐‑-])\w+(?:[-‐‑.](?![A-Z][a-z])\w+)+")
+_DIGIT, _INSIDE = re.compile(r"\d"), re.compile(r"[-.‐‑]\w")
 _JOINT = re.compile(r"[-‐‑.]")
 _OTHER = re.compile(
     r"\d[\d.]*(?:st|nd|rd|th|s)?[-‐‑][a-z]{2}|"  # 20-year-old, 19th-century
@@ -18,12 +19,12 @@ _PLAIN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 def identifiers_in(text: str) -> list[str]:
     """The identifiers of a text as they stand there, in order."""
-    return [found[0] for found in _JOINED.finditer(text) if _names_a_thing(found[0])]
+    return [found[0] for found in _JOINED.finditer(text) if _names_a_thing(found[0])] if _may_hold(text) else []
 
 
 def with_words(text: str) -> str:
     """The text with each identifier as one word, its parts joined by "_", and after it the parts that are compounds."""
-    return _JOINED.sub(_as_word, text) if _JOINED.search(text) else text
+    return _JOINED.sub(_as_word, text) if _may_hold(text) else text
 
 
 def is_identifier(word: str) -> bool:
@@ -33,7 +34,14 @@ def is_identifier(word: str) -> bool:
 
 def without(text: str) -> str:
     """The text with no identifiers: their digits are no amounts."""
+    if not _may_hold(text):
+        return text
     return _JOINED.sub(lambda found: " " if _names_a_thing(found[0]) else found[0], text)
+
+
+def _may_hold(text: str) -> bool:
+    """A quick look that most texts do not pass."""
+    return _DIGIT.search(text) is not None and _INSIDE.search(text) is not None
 
 
 def _as_word(found: re.Match[str]) -> str:

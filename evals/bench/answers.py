@@ -24,13 +24,14 @@ from evals.bench.question_sets import Collection, Question, docs, selqa, squad
 from knowledge.sentences import load
 from knowledge.types import Found
 from memory.types import Scope
+from serving.documents import VERSION
 from serving.principal import Principal
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 
 AMONG = 3
 MANY = 60
-"""Finds among which the right file and five of other articles are looked for."""
+"""Finds among which five of other articles are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,10 @@ class Bench:
         for each, hit, limits in ((self._squad, 86, (12.0, 7.5)), (self._selqa, 87.5, (19.0, 10.0))):
             alone: list[tuple[Question, bool]] = []
             absent: list[float] = []
+            files = await self._files(each)
             for question in each.questions:
                 found = await self._found(each, question.text, MANY)
-                own = await self._whole(each, [one for one in found if Path(one.document.path).name == question.file])
+                own = files[question.file]
                 others = [one for one in found if one.document.title != each.title(question.file)][:PASSAGES]
                 ranked = await self._ranked(each, question, own)
                 alone.append((question, any(_unit_right(question, own[one.found], one.unit) for one in ranked[:1])))
@@ -199,14 +201,16 @@ class Bench:
         _, ranked = await ranking(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
         return ranked
 
-    async def _whole(self, collection: Collection, found: Sequence[Found]) -> list[Found]:
-        """All passages of the one document that these are of, as if a search had found them."""
-        if not found:
-            return []
-        document, (version, _, _) = found[0].document, found[0].passage.id.rpartition(".")
-        ids = [f"{version}.{index}" for index in range(document.passages)]
-        records = await self._runtime.memory.get(Scope(collection.name, "passages"), ids)
-        return [Found(document, load(record.payload), 0.0, {}, record.label, record.parts) for record in records]
+    async def _files(self, collection: Collection) -> dict[str, list[Found]]:
+        """All passages of every file, by its name, as if a search had found them."""
+        files: dict[str, list[Found]] = {}
+        for document in await self._runtime.catalog.below(collection.name, ""):
+            ids = [f"{document.id}.{document.sha256[:VERSION]}.{index}" for index in range(document.passages)]
+            records = await self._runtime.memory.get(Scope(collection.name, "passages"), ids)
+            files[Path(document.path).name] = [
+                Found(document, load(record.payload), 0.0, {}, record.label, record.parts) for record in records
+            ]
+        return files
 
     async def _found(self, collection: Collection, question: str, limit: int) -> list[Found]:
         return await self._runtime.search(Principal(tenant=collection.name), question, limit)
