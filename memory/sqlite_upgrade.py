@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import filecmp
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from memory.file_lock import locked
 from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
 
 Upgrade = Callable[[sqlite3.Connection, int], None]
@@ -74,7 +74,7 @@ def wait_for_upgrade(path: Path, *, turn: float = TURN) -> bool:
         return False
     descriptor = os.open(lock, os.O_RDWR)
     try:
-        if _locked(descriptor):
+        if locked(descriptor):
             return False
         _wait(descriptor, path, turn)
     finally:
@@ -98,7 +98,7 @@ def _turn(path: Path, turn: float) -> Generator[None]:
             f" ({error.strerror})"
         ) from error
     try:
-        if not _locked(descriptor):
+        if not locked(descriptor):
             _wait(descriptor, path, turn)
         yield
     finally:
@@ -108,7 +108,7 @@ def _turn(path: Path, turn: float) -> Generator[None]:
 def _wait(descriptor: int, path: Path, turn: float) -> None:
     _say(f"Waiting for another process that upgrades the database {path} ...")
     until = time.monotonic() + turn
-    while not _locked(descriptor):
+    while not locked(descriptor):
         if time.monotonic() > until:
             raise DatabaseUnavailable(
                 f"another process has been upgrading the database {path} for over {turn:.0f} seconds;"
@@ -119,14 +119,6 @@ def _wait(descriptor: int, path: Path, turn: float) -> None:
 
 def _lock_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.upgrade-lock")
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _alone(path: Path, patience: float) -> sqlite3.Connection:

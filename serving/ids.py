@@ -18,6 +18,11 @@ def uuid7() -> str:
     with _lock:
         _last = fresh if fresh >> 74 > _last >> 74 else _last + 1 + secrets.randbits(32)
         ordered = _last
+    return as_text(ordered)
+
+
+def as_text(ordered: int) -> str:
+    """An id in canonical text, from its 48 bits of Unix milliseconds and the 74 bits that follow."""
     value = (ordered >> 74) << 80 | 0x7 << 76 | (ordered >> 62 & 0xFFF) << 64 | 0b10 << 62 | ordered & (1 << 62) - 1
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import fcntl
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from memory.file_lock import locked
 from memory.sqlite_errors import DatabaseUnavailable
 from serving.job_progress import JobProgress
 from serving.job_records import Job, NewJob
@@ -268,20 +268,12 @@ async def _alone(file: Path) -> AsyncGenerator[None]:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
-            if _locked(descriptor):
+            if locked(descriptor):
                 break
             await asyncio.sleep(LOCK_SECONDS)
         yield
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import socket
 import weakref
 from pathlib import Path
 
+from memory.file_lock import locked
 from serving.ids import uuid7
 
 FOLDER = "processes"
@@ -43,10 +44,9 @@ class Presence:
         except FileNotFoundError:
             return True
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not locked(handle):
+                return False
             file.unlink(missing_ok=True)  # while it is locked: whoever has just made it sees that it has gone
-        except BlockingIOError:
-            return False
         finally:
             os.close(handle)
         return True

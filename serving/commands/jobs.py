@@ -14,7 +14,7 @@ from serving.commands.shell import DONE, CommandFailed, Shell, console, opened_d
 from serving.job_records import Item, Job, NewItem, NewJob, NothingToRetry, UnknownJob
 from serving.job_shapes import item_json, job_json
 from serving.job_store import JobStore, Owner
-from serving.paging import MAX_LIMIT
+from serving.paging import MAX_LIMIT, walk
 from serving.retention import PARTS
 from tools.types import JsonObject
 
@@ -38,13 +38,7 @@ def list_jobs(shell: Shell) -> int:
 
 
 async def _list(desk: _Desk) -> int:
-    found: list[Job] = []
-    more = True
-    cursor: str | None = None
-    while more:
-        page = await desk.store.list(desk.owner, cursor, MAX_LIMIT)
-        found += page.items
-        cursor, more = page.next_cursor, page.next_cursor is not None
+    found = [job async for job in walk(lambda cursor: desk.store.list(desk.owner, cursor, MAX_LIMIT))]
     if desk.shell.json:
         write_json({"jobs": [_json(job) for job in found]})
         return DONE

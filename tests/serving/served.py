@@ -6,10 +6,12 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Literal
 
 import uvicorn
 
 from serving.api import create_app
+from serving.http_protocol import BoundedHead
 from serving.runtime import Runtime
 
 
@@ -30,13 +32,16 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(runtime: Runtime) -> AsyncGenerator[str]:
+async def served(runtime: Runtime, http: Literal["httptools"] | type[BoundedHead] = "httptools") -> AsyncGenerator[str]:
+    """The address of a server that runs while the body does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(runtime), http="httptools", lifespan="off", log_config=None)
+        config = uvicorn.Config(create_app(runtime), http=http, ws="none", lifespan="off", log_config=None)
         server = Server(config)
         task = asyncio.create_task(server.serve([listener]))
         await server.ready.wait()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -11,45 +10,21 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from pydantic import TypeAdapter
 
 from serving.cli import main
 from serving.logs import KEPT_BYTES
 from tests.serving.blocking_model import model_server
+from tests.serving.in_process import OBJECT, Parley, commands, settled
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour"
 DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""
-
-Json = dict[str, object]
-OBJECT: TypeAdapter[Json] = TypeAdapter(Json)
-OBJECTS: TypeAdapter[list[Json]] = TypeAdapter(list[Json])
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> Json:
-        """The one object on stdout."""
-        return OBJECT.validate_python(json.loads(self.out))
-
-    def list(self, key: str) -> list[Json]:
-        """A list of objects in it."""
-        return OBJECTS.validate_python(self.json()[key])
-
-
-Parley = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +42,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with papers of its own; the data folder beside it does not exist yet."""
     shutil.copytree(TOUR, tmp_path / "papers")
-    for name in [name for name in os.environ if name.startswith("PARLEY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PARLEY_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return settled(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -91,23 +62,8 @@ def empty(library: Path, work: Path) -> None:
 @pytest.fixture
 def parley(work: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Parley]:
     """Runs one command in this process."""
-    root = logging.getLogger()
-    kept, level = root.handlers[:], root.level
-    root.handlers.clear()
-
-    def run(*arguments: str) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        status = left.value.code
-        assert isinstance(status, int)
-        said = capsys.readouterr()
-        return Ended(status, said.out, said.err)
-
-    yield run
-    logging.basicConfig(handlers=[logging.NullHandler()], force=True)  # closes the log
-    root.handlers[:] = kept
-    root.setLevel(level)
+    with commands(capsys) as run:
+        yield run
 
 
 def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:

@@ -6,20 +6,19 @@ import asyncio
 import base64
 import hashlib
 import re
-import socket
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import httpx
 import pytest
-import uvicorn
 from anyio import fail_after
 
 from serving.api import create_app
 from serving.http_protocol import HEAD_BYTES, BoundedHead
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
+from tests.serving.served import served
 
 PAGE = "https://chat.example"
 DEADLINE = 30
@@ -217,36 +216,11 @@ async def test_every_route_that_reads_json_refuses_a_body_that_is_too_large(runt
         assert response.status_code == 413, f"{method} {path}: {response.text}"
 
 
-class Server(uvicorn.Server):
-    """Uvicorn inside the test's own event loop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-
 @asynccontextmanager
 async def listening(runtime: Runtime) -> AsyncGenerator[int]:
     """A real server with the protocol of `parley serve`; gives its port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(runtime), http=BoundedHead, lifespan="off", log_config=None, ws="none")
-        server = Server(config)
-        task = asyncio.create_task(server.serve([listener]))
-        await server.ready.wait()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await task
+    async with served(runtime, BoundedHead) as url:
+        yield int(url.rpartition(":")[2])
 
 
 async def test_a_head_without_an_end_is_cut_off(runtime: Runtime) -> None:

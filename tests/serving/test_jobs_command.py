@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from serving.cli import main
+from tests.serving.in_process import Ended, Parley, commands, settled
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = re.compile(r"Parley is ready on (http://\S+) ")
@@ -26,51 +24,22 @@ DEADLINE = 60
 Json = dict[str, str]
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    def jobs(self) -> list[Json]:
-        """The jobs that it told of."""
-        assert self.status == 0, self.err
-        return json.loads(self.out)["jobs"]
-
-
-Parley = Callable[..., Ended]
+def jobs(ended: Ended) -> list[Json]:
+    """The jobs that a command told of."""
+    assert ended.status == 0, ended.err
+    return json.loads(ended.out)["jobs"]
 
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("PARLEY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PARLEY_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return settled(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def parley(work: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Parley]:
     """Runs one command in this process."""
-    root = logging.getLogger()
-    kept, level = root.handlers[:], root.level
-    root.handlers.clear()
-
-    def run(*arguments: str) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        status = left.value.code
-        assert isinstance(status, int)
-        said = capsys.readouterr()
-        return Ended(status, said.out, said.err)
-
-    yield run
-    logging.basicConfig(handlers=[logging.NullHandler()], force=True)  # closes the log
-    root.handlers[:] = kept
-    root.setLevel(level)
+    with commands(capsys) as run:
+        yield run
 
 
 @contextmanager
@@ -98,16 +67,16 @@ def test_jobs_are_started_cancelled_retried_and_carried_out_by_a_server(work: Pa
         (work / "papers" / f"{name}.md").write_text(f"# {name}\n\nThe {name} is old.\n")
     assert parley("ingest", "papers").status == 0
     assert parley("jobs", "list") == (0, "", "There are no jobs.\n")
-    (started,) = parley("jobs", "start", "reembed", "--json").jobs()
+    (started,) = jobs(parley("jobs", "start", "reembed", "--json"))
     assert (started["kind"], started["status"], started["total"]) == ("reembed", "queued", 2)
-    (cancelled,) = parley("jobs", "cancel", started["id"], "--json").jobs()
+    (cancelled,) = jobs(parley("jobs", "cancel", started["id"], "--json"))
     assert cancelled["status"] == "cancelled"
     (work / "papers" / "weir.md").unlink()
     with serving(work) as url:
         told = parley("jobs", "retry", started["id"])
         assert told.err == f"queued again: the reembed job {started['id']}, queued, 0 of 2 parts done\n"
         assert "event: job.finished" in events(url, started["id"])
-    (done, *_) = [job for job in parley("jobs", "list", "--json").jobs() if job["kind"] == "reembed"]
+    (done, *_) = [job for job in jobs(parley("jobs", "list", "--json")) if job["kind"] == "reembed"]
     assert (done["status"], done["done"], done["failed"], done["user"]) == ("finished", 1, 1, "local")
     shown: dict[str, Sequence[Json]] = json.loads(parley("jobs", "show", started["id"], "--json").out)
     assert [item["status"] for item in shown["items"]] == ["done", "failed"]
@@ -131,8 +100,8 @@ def test_what_cannot_be_done_is_one_clear_line(parley: Parley) -> None:
 
 
 def test_the_servers_own_jobs_are_shown_to_every_tenant_and_a_users_only_to_theirs(parley: Parley) -> None:
-    (job,) = parley("jobs", "start", "retention", "--json").jobs()
+    (job,) = jobs(parley("jobs", "start", "retention", "--json"))
     assert (job["status"], job["user"]) == ("queued", None)
     assert "is queued" in parley("jobs", "retry", job["id"]).err
-    assert parley("jobs", "list", "--tenant", "acme", "--json").jobs() == [job]
+    assert jobs(parley("jobs", "list", "--tenant", "acme", "--json")) == [job]
     assert "(server)" in parley("jobs", "list").out

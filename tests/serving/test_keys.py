@@ -5,29 +5,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
-import os
 import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.sqlite import Database
-from serving.cli import main
 from serving.commands.keys import expiry
 from serving.database import DATABASE, open_database
 from serving.keys import Bearer, Keys
 from serving.principal import Principal, checked_name
 from serving.times import stamp
+from tests.serving.in_process import Parley, commands, settled
 
 ALICE = Principal("acme", "alice", "admin")
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -138,47 +135,17 @@ def test_an_end_that_is_none_or_over_is_refused_with_what_is_allowed(text: str) 
 # -- the commands --------------------------------------------------------------------------------------------------
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Parley = Callable[..., Ended]
-
-
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The data folder, which does not exist yet; the working folder is beside it."""
-    for name in [name for name in os.environ if name.startswith("PARLEY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PARLEY_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "data"
+    return settled(tmp_path, monkeypatch) / "data"
 
 
 @pytest.fixture
 def parley(data: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Parley]:
     """Runs one command in this process."""
-    root = logging.getLogger()
-    kept, level = root.handlers[:], root.level
-    root.handlers.clear()
-
-    def run(*arguments: str) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        status = left.value.code
-        assert isinstance(status, int)
-        said = capsys.readouterr()
-        return Ended(status, said.out, said.err)
-
-    yield run
-    logging.basicConfig(handlers=[logging.NullHandler()], force=True)  # closes the log
-    root.handlers[:] = kept
-    root.setLevel(level)
+    with commands(capsys) as run:
+        yield run
 
 
 def test_a_key_is_shown_once_and_the_rest_is_said_beside_it(parley: Parley, data: Path) -> None:

@@ -15,6 +15,8 @@ from typing import cast
 
 from alembic import op
 
+from serving.ids import as_text
+
 revision = "0002"
 down_revision = "0001"
 
@@ -56,7 +58,4 @@ def upgrade() -> None:
 def _id_of(created_at: str) -> str:
     """A UUIDv7 of that time: the ids of old messages sort as new ones do, and are as hard to guess."""
     milliseconds = int(datetime.fromisoformat(created_at).timestamp() * 1000)
-    chance = secrets.randbits(74)
-    value = milliseconds << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & (1 << 62) - 1
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return as_text(milliseconds << 74 | secrets.randbits(74))
