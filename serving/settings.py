@@ -18,6 +18,8 @@ from dotenv import dotenv_values
 from platformdirs import user_data_dir
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from serving.addresses import DATABASE, KNOWLEDGE, MEMORY, REDIS, address, folder_of, masked
+
 PREFIX = "PARLEY_"
 OTHERS = ("PARLEY_BENCH_", "PARLEY_STUDIO_")
 """Variables of benchmarks and of `make studio`."""
@@ -75,6 +77,7 @@ Seconds = Annotated[
     float, Field(gt=0, le=86_400, allow_inf_nan=False), Allowed("seconds, more than 0 and at most 86400")
 ]
 Count = Annotated[int, Field(ge=1, le=1_000), Allowed("a whole number from 1 to 1000")]
+Password = Annotated[str, Field(repr=False)]
 Url = Annotated[str, AfterValidator(_http), Allowed("an address such as http://127.0.0.1:8000/v1, or empty for none")]
 
 
@@ -112,6 +115,36 @@ class Settings(BaseModel):
         Field(ge=0, le=1_000_000, description="Requests that one access key may send a minute; 0: any number."),
         Allowed("a whole number from 0 (no limit) to 1000000"),
     ] = 600
+    memory_url: Annotated[
+        Password,
+        Field(description="Vector store: weaviate://, chroma:// or chroma:folder; none: the data folder."),
+        AfterValidator(partial(address, schemes=MEMORY)),
+        Allowed("weaviate://:key@host:8080?grpc=50051, chroma://host:8000, chroma:folder, or empty for none"),
+    ] = ""
+    knowledge_url: Annotated[
+        Password,
+        Field(description="Knowledge graph: neo4j:// or bolt://; none: the data folder."),
+        AfterValidator(partial(address, schemes=KNOWLEDGE)),
+        Allowed("neo4j://user:password@host:7687, also neo4j+s, bolt and bolt+s, or empty for none"),
+    ] = ""
+    database_url: Annotated[
+        Password,
+        Field(description="Postgres for conversations, runs and jobs; none: the data folder."),
+        AfterValidator(partial(address, schemes=DATABASE)),
+        Allowed("postgresql+psycopg://user:password@host:5432/database, or empty for none"),
+    ] = ""
+    database_owner_url: Annotated[
+        Password,
+        Field(description="The same database as the owner of the tables, who upgrades them; none: they are ready."),
+        AfterValidator(partial(address, schemes=DATABASE)),
+        Allowed("postgresql+psycopg://owner:password@host:5432/database, or empty for none"),
+    ] = ""
+    redis_url: Annotated[
+        Password,
+        Field(description="Redis between several servers of one Parley; none: this process is the only one."),
+        AfterValidator(partial(address, schemes=REDIS)),
+        Allowed("redis://:password@host:6379/0, rediss:// with TLS, or empty for none"),
+    ] = ""
     model_url: Annotated[Url, Field(description="OpenAI-compatible server that writes the answers; none: quotes.")] = ""
     model: Annotated[str, Field(description="The model's name there; none: the first it lists."), Allowed("a name")] = (
         ""
@@ -174,6 +207,8 @@ class Settings(BaseModel):
 
 
 SECRETS = frozenset({"model_key"})
+ADDRESSES = frozenset({"memory_url", "knowledge_url", "database_url", "database_owner_url", "redis_url"})
+"""Settings that may hold a password."""
 NAMES: tuple[str, ...] = tuple(Settings.model_fields)
 FOLDERS = frozenset({"data_dir"})
 
@@ -203,6 +238,7 @@ class Loaded:
         for name, info in Settings.model_fields.items():
             value: object = getattr(self.settings, name)
             text = "" if value is None or value == "" else "***" if name in SECRETS else _plain(value)
+            text = masked(text) if name in ADDRESSES else text
             lines.append(Shown(name, info.description or "", text, self.origins[name], _allowed(name)))
         return lines
 
@@ -224,7 +260,9 @@ class _Layers:
         if isinstance(value, (dict, list)):
             self.errors.append(f"{name}: {_allowed(name)} is allowed, not a table or list (from {origin})")
         elif (text := str(value).strip()) != "":
-            self.values[name] = self._path(name, text, origin, base) if name in FOLDERS else text
+            folder = folder_of(text) if name in ADDRESSES else text if name in FOLDERS else None
+            path = text if folder is None else self._path(name, folder, origin, base)
+            self.values[name] = path if folder is None or name in FOLDERS else f"chroma:{path}"
 
     def _path(self, name: str, text: str, origin: str, base: Path) -> str:
         try:
@@ -327,7 +365,7 @@ def _checked(layers: _Layers) -> Loaded:
     except ValidationError as wrong:
         for error in wrong.errors(include_url=False):
             name = str(error["loc"][0])
-            value = "***" if name in SECRETS else repr(layers.values[name])
+            value = "***" if name in SECRETS | ADDRESSES else repr(layers.values[name])
             why = f"; {error['msg'].removeprefix('Value error, ')}" if error["type"] == "value_error" else ""
             errors.append(f"{name} is {value} ({layers.origins[name]}); allowed is {_allowed(name)}{why}")
         _refuse(errors)

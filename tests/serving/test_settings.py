@@ -197,3 +197,35 @@ def test_a_data_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(DataFolderUnusable, match=r"data folder .*file.* cannot be written to .*PARLEY_DATA_DIR"):
         open_data_dir(Settings(data_dir=tmp_path / "file" / "data"))
+
+
+ADDRESSES = [
+    ("memory_url", "weaviate://:hidden@127.0.0.1:8080?grpc=50051", "weaviate://:***@127.0.0.1:8080?grpc=50051"),
+    ("memory_url", "chroma://127.0.0.1:8000", "chroma://127.0.0.1:8000"),
+    ("knowledge_url", "neo4j://neo4j:hidden@127.0.0.1:7687", "neo4j://neo4j:***@127.0.0.1:7687"),
+    ("database_url", "postgresql+psycopg://app:hidden@db:5432/parley", "postgresql+psycopg://app:***@db:5432/parley"),
+    ("redis_url", "redis://:hidden@127.0.0.1:6379/0", "redis://:***@127.0.0.1:6379/0"),
+]
+
+
+@pytest.mark.parametrize(("name", "url", "shown"), ADDRESSES)
+def test_an_address_is_shown_without_its_password(name: str, url: str, shown: str, tmp_path: Path) -> None:
+    loaded = load({name: url}, {}, tmp_path)
+    assert getattr(loaded.settings, name) == url
+    assert {line.name: line.value for line in loaded.shown()}[name] == shown
+
+
+@pytest.mark.parametrize("name", [*dict.fromkeys(name for name, _, _ in ADDRESSES), "database_owner_url"])
+@pytest.mark.parametrize("url", ["http://a:hidden@host/", "hidden", "{0}://:hid/den@host", "{0}://", "{0}://host:0"])
+def test_an_address_that_is_none_is_refused_without_its_password(name: str, url: str, tmp_path: Path) -> None:
+    scheme = {"memory_url": "weaviate", "knowledge_url": "bolt", "redis_url": "rediss"}.get(name, "postgresql")
+    with pytest.raises(SettingsError, match=f"{name} is .* allowed is ") as refused:
+        load({name: url.format(scheme)}, {}, tmp_path)
+    assert "hid" not in str(refused.value)
+
+
+def test_a_folder_of_vectors_lies_beside_what_names_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PARLEY_MEMORY_URL=chroma:./vectors\n")
+    assert load({}, {}, tmp_path).settings.memory_url == f"chroma:{tmp_path}/vectors"
+    with pytest.raises(SettingsError, match="redis_url"):
+        load({"redis_url": "chroma:vectors"}, {}, tmp_path)
