@@ -108,9 +108,11 @@ class Ingest:
         memory: MemoryStore,
         graph: KnowledgeGraph,
         catalog: Catalog,
-        transaction: Callable[[], AbstractAsyncContextManager[None]],
+        transaction: Callable[[], AbstractAsyncContextManager[None]] | None,
     ) -> None:
-        """`transaction` makes one transaction of the writes inside it, for stores that share a database."""
+        """`transaction` makes one transaction of the writes inside it, for stores that share a database. None: they
+        do not; the catalog then notes each document before anything is stored of it, so that the next ingestion
+        cares for what a failure between two stores left."""
         self._parser, self._catalog = parser, catalog
         self._pipeline = Pipeline(embedder, memory, graph, catalog, transaction)
         self._made_by = f"{parse.VERSION}/{chunk.VERSION}/{VERSION}/{embedder.name}"

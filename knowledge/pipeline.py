@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,10 +91,11 @@ class Pipeline:
         memory: MemoryStore,
         graph: KnowledgeGraph,
         catalog: Catalog,
-        transaction: Callable[[], AbstractAsyncContextManager[None]],
+        transaction: Callable[[], AbstractAsyncContextManager[None]] | None,
     ) -> None:
         self._embedder, self._memory, self._graph, self._catalog = embedder, memory, graph, catalog
-        self._transaction = transaction
+        self._transaction = transaction or nullcontext
+        self._apart = transaction is None
 
     async def embed(self, batch: Sequence[Piece]) -> list[Embedded]:
         """The records and graph entries of pieces; one call of the embedder."""
@@ -128,7 +129,7 @@ class Pipeline:
     async def _store(self, embedded: Embedded) -> None:
         job, document = embedded.piece.job, embedded.piece.job.document
         scope = passages_of(document.tenant)
-        if not embedded.piece.whole:
+        if self._apart or not embedded.piece.whole:  # else it is stored and noted in one transaction
             await self._catalog.begin(document.tenant, document.path, document.id)
         if embedded.entries:
             await self._graph.add(document.tenant, document.id, job.version, embedded.entries)

@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder
 from memory.sqlite import Database
 from memory.store import MemoryStore, MemoryUnavailable
-from memory.types import Scope
+from memory.types import Record, Scope
 
 EMBEDDER = HashEmbedder(64)
 PASSAGES = Scope("t", "passages")
@@ -87,12 +87,31 @@ def counts(report: IngestReport) -> dict[str, int]:
     return {name: value for name, value in (*found.items(), ("failed", len(report.failed))) if value}
 
 
-async def opened(path: Path, docs: Path) -> Base:
+class Failing(EmbeddedMemory):
+    """A memory that is gone for some of the calls."""
+
+    gone: str = ""
+
+    async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
+        self._reach("stage")
+        await super().stage(scope, source, version, records)
+
+    async def publish(self, scope: Scope, source: str, version: str | None, count: int) -> None:
+        self._reach("publish")
+        await super().publish(scope, source, version, count)
+
+    def _reach(self, what: str) -> None:
+        if self.gone == what:
+            raise MemoryUnavailable("it is gone")
+
+
+async def opened(path: Path, docs: Path, *, apart: bool = False) -> Base:
     database = await Database.open(path, [SCHEMA, *SCHEMAS])
-    memory = EmbeddedMemory(database, EMBEDDER.name, EMBEDDER.dimensions)
+    memory = Failing(database, EMBEDDER.name, EMBEDDER.dimensions)
     knowledge = open_knowledge(database)
     parser = Parser()
-    ingest = Ingest(parser, EMBEDDER, memory, knowledge.graph, knowledge.catalog, database.transaction)
+    transaction = None if apart else database.transaction
+    ingest = Ingest(parser, EMBEDDER, memory, knowledge.graph, knowledge.catalog, transaction)
     search = Search(memory, knowledge.graph, knowledge.catalog)
     return Base(database, memory, knowledge.catalog, parser, ingest, search, docs)
 
@@ -551,3 +570,30 @@ async def test_a_closed_database_is_named_whatever_is_asked(base: Base) -> None:
             await call
     with pytest.raises(Exception, match="closed"):
         await base.ingest.remove("t", document.id)
+
+
+@pytest.mark.parametrize("gone", ["stage", "publish"])
+async def test_what_a_failure_between_two_stores_left_is_found_and_removed(gone: str, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    base = await opened(tmp_path / "data" / "parley.sqlite", docs.resolve(), apart=True)
+    assert isinstance(base.memory, Failing)
+    kept, lost = base.write("kept.md", "# Anna Karell\n\nAnna Karell is here."), base.write("lost.md", book("weir", 2))
+    base.memory.gone = gone
+    with pytest.raises(MemoryUnavailable, match="it is gone"):
+        await base.take(lost)
+    lost.unlink()
+    base.memory.gone = ""
+    assert await base.take() == {"new": 1}
+    tables = ("documents_begun", "graph_titles WHERE surface = 'book'", "memory_records WHERE text LIKE '%weir%'")
+    for table in tables:
+        rows = await base.database.read(lambda db, table=table: db.execute(f"SELECT count(*) FROM {table}").fetchall())
+        assert rows == [(0,)], table
+    base.memory.gone = "publish"
+    with pytest.raises(MemoryUnavailable, match="it is gone"):
+        await base.ingest.remove("t", (await base.at(kept)).id)
+    base.memory.gone = ""
+    assert await base.paths() == [str(kept)], "a removal that failed can be repeated"
+    assert await base.ingest.remove("t", (await base.at(kept)).id)
+    assert await base.stored() == (0, 0)
+    await base.close()
