@@ -25,6 +25,7 @@ import orjson
 from evals.bench import answers
 from evals.bench.answers import Figure, default_data, table
 from evals.bench.latency import started
+from memory.minilm import MiniLM
 
 SET = "2wiki"
 DEPTHS = (2, 5, 10)
@@ -95,6 +96,18 @@ async def ask(url: str, asked: Sequence[Question]) -> list[Reply]:
     return replies
 
 
+async def embed(asked: Sequence[Question]) -> list[float]:
+    """Milliseconds of each question's embedding with nothing beside it: how fast this machine is just now."""
+    embedder = MiniLM(threads=min(2, os.cpu_count() or 1))
+    times: list[float] = []
+    for question in (asked[0], *asked):
+        begun = time.perf_counter()
+        await embedder.embed([question.text])
+        times.append((time.perf_counter() - begun) * 1000)
+    embedder.close()
+    return times[1:]
+
+
 def retrieval(data: Path, work: Path) -> list[Figure]:
     """Takes the set in (what `work` holds already is left as it is) and measures search over HTTP."""
     source = data / "retrieval" / SET
@@ -111,10 +124,12 @@ def retrieval(data: Path, work: Path) -> list[Figure]:
         asyncio.run(ask(server.url, asked[:20]))
         replies = asyncio.run(ask(server.url, asked))
     times = [reply.milliseconds for reply in replies]
+    alone = asyncio.run(embed(asked))
     return [
         *(Figure(f"{SET}: R@{depth}", recall(asked, replies, depth), TARGETS[depth]) for depth in DEPTHS),
         Figure("search over HTTP, p50", float(np.percentile(times, 50)), 20, most=True, unit="ms"),
         Figure("search over HTTP, p95", float(np.percentile(times, 95)), 40, most=True, unit="ms"),
+        Figure("of it the question's embedding alone, p50", float(np.percentile(alone, 50)), None, unit="ms"),
     ]
 
 
