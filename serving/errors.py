@@ -111,6 +111,10 @@ def error_response(path: str, error: ApiError) -> Response:
     return Response(problem(error), error.status, headers, "application/problem+json")
 
 
+_LATER = {"Retry-After": "5"}
+"""Seconds within which a store that came back is in use again."""
+
+
 def translate(error: Exception) -> ApiError:
     """What an expected failure of the layers below means over HTTP."""
     match error:
@@ -133,9 +137,9 @@ def translate(error: Exception) -> ApiError:
         case EventsGone():
             return ApiError(410, str(error), code="events_gone")
         case ServerStopping():
-            return ApiError(503, str(error), code="stopping")
+            return ApiError(503, str(error), code="stopping", headers=_LATER)
         case _:
-            return ApiError(503, str(error))
+            return ApiError(503, str(error), headers=_LATER)
 
 
 EXPECTED = (

@@ -64,6 +64,7 @@ async def test_what_goes_wrong_is_a_problem_on_api_and_openais_error_on_v1(
     assert (ours.json()["type"], ours.json()["status"]) == (f"/problems/{kind}", status)
     assert set(ours.json()) - {"run_id"} == {"type", "title", "status", "detail"}
     assert (openais.status_code, set(openais.json())) == (status, {"error"})
+    assert [reply.headers.get("retry-after") for reply in (ours, openais)] == ["5" if status == 503 else None] * 2
     assert unknown.json()["type"] == "/problems/not-found"
 
 
