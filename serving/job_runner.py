@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import os
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Container, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from memory.file_lock import locked
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
+from serving.database import DATABASE
+from serving.job_places import FilePlace, Place, ServerPlace
 from serving.job_progress import JobProgress
 from serving.job_records import Job, NewJob
 from serving.job_store import JobStore
@@ -26,14 +28,14 @@ from serving.retention import PARTS, Retention
 if TYPE_CHECKING:
     from serving.jobs import Workflows
     from serving.runtime import Runtime
+    from serving.settings import Settings
 
 T = TypeVar("T")
 
-LOCK = "jobs.lock"
 LOOK_SECONDS = 0.5
 """How soon a job that another process has queued is seen."""
-LOCK_SECONDS = 2.0
-"""How soon a server takes over from the one that ran the jobs so far."""
+RELAUNCH_SECONDS = 2.0
+"""How soon DBOS is started again when it could not be."""
 CHECK_SECONDS = 5.0
 """How often it is looked whether a job was lost."""
 RETENTION_HOURS = 1.0
@@ -52,15 +54,17 @@ class Runner:
         store: JobStore,
         progress: JobProgress,
         work: Work,
-        database: Path,
+        place: Place,
         *,
         retention_hours: float = RETENTION_HOURS,
     ) -> None:
-        """`database`: the one file; DBOS keeps its own tables in it. `retention_hours`: between two passes."""
-        self._store, self._progress, self._database = store, progress, database
+        """`place`: the database that the store is in. `retention_hours`: between two passes."""
+        self._store, self._progress, self._place = store, progress, place
         self._retention = timedelta(hours=retention_hours)
         self._go = asyncio.Event()
+        self._work = work
         self._steps = _Steps(work)
+        self._closing = threading.Event()
         self._started: dict[str, int] = {}
         self._next_check = 0.0
         self._next_retention = 0.0
@@ -69,36 +73,52 @@ class Runner:
         """Begins; before that nothing is imported, read or written."""
         self._go.set()
 
+    def stop(self) -> None:
+        """To be called before `run` is cancelled: a server that is away is no longer waited for."""
+        self._closing.set()
+
     async def run(self) -> None:
-        """Runs jobs until it is cancelled; then what is under way is broken off, for the next runner to go on with."""
+        """Runs jobs until it is cancelled; then what is under way is broken off, for the next runner to go on with.
+        So it is when another process has taken over, as after a Postgres that was out of reach."""
         await self._go.wait()
-        async with _alone(self._database.with_name(LOCK)):
-            workflows = await self._launch()
-            try:
-                with self._store.bell.listening() as heard:
-                    while True:
-                        try:
-                            await self._turn(workflows)
-                        except DatabaseUnavailable as error:
-                            log.warning("background jobs wait: %s", error)
-                            await asyncio.sleep(LOOK_SECONDS)
-                        await heard.wait(LOOK_SECONDS)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await self._steps.close()
-                    await asyncio.to_thread(workflows.close)
-                    await self._steps.close()  # of a job that was just being started
+        while True:
+            async with self._place.alone() as lost, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._carry_out)
+                await lost()
+                log.warning("another process runs the background jobs now")
+                self._closing.set()
+                tasks.cancel_scope.cancel()
+            self._steps, self._started, self._closing = _Steps(self._work), {}, threading.Event()
+
+    async def _carry_out(self) -> None:
+        workflows = await self._launch()
+        try:
+            with self._store.bell.listening() as heard:
+                while True:
+                    try:
+                        await self._turn(workflows)
+                    except DatabaseUnavailable as error:
+                        log.warning("background jobs wait: %s", error)
+                        await asyncio.sleep(LOOK_SECONDS)
+                    await heard.wait(LOOK_SECONDS)
+        finally:
+            self._closing.set()
+            with anyio.CancelScope(shield=True):
+                await self._steps.close()
+                await asyncio.to_thread(workflows.close)
+                await self._steps.close()  # of a job that was just being started
 
     async def _launch(self) -> Workflows:
         """DBOS, imported and started in a thread; tried again while the database cannot be used."""
         while True:
-            launching = asyncio.create_task(asyncio.to_thread(_launch, self._database, self._steps))
+            start = partial(_launch, self._place, self._steps, self._closing)
+            launching = asyncio.create_task(asyncio.to_thread(start))
             try:
                 with anyio.CancelScope(shield=True):  # half a start could not be ended
                     return await launching
             except DatabaseUnavailable as error:
                 log.warning("%s", error)
-                await asyncio.sleep(LOCK_SECONDS)
+                await asyncio.sleep(RELAUNCH_SECONDS)
 
     async def _turn(self, workflows: Workflows) -> None:
         """One look at what is to be done."""
@@ -230,7 +250,14 @@ def runner_of(runtime: Runtime) -> Runner:
         progress, runtime.uploads, retention, database=runtime.database, ingest=runtime.ingest,
         catalog=runtime.catalog, repository=runtime.repository, deps=runtime.deps,
     )  # fmt: skip
-    return Runner(runtime.jobs, progress, work, runtime.database.path)
+    return Runner(runtime.jobs, progress, work, place_of(runtime.settings))
+
+
+def place_of(settings: Settings) -> Place:
+    """Where the jobs are by these settings."""
+    if settings.database_url:
+        return ServerPlace(settings.database_url, settings.database_owner_url)
+    return FilePlace(Path(settings.data_dir) / DATABASE)
 
 
 def startable(unfinished: Sequence[Job], started: Container[str]) -> list[Job]:
@@ -249,11 +276,11 @@ def startable(unfinished: Sequence[Job], started: Container[str]) -> list[Job]:
     return found
 
 
-def _launch(database: Path, steps: _Steps) -> Workflows:
+def _launch(place: Place, steps: _Steps, closing: threading.Event) -> Workflows:
     """Imports and starts DBOS; in a thread."""
     from serving.jobs import Workflows
 
-    return Workflows(database, steps)
+    return Workflows(place.url, steps, closing, owner_url=place.owner_url)
 
 
 def _stopping() -> BaseException:
@@ -263,23 +290,12 @@ def _stopping() -> BaseException:
 
 
 @asynccontextmanager
-async def _alone(file: Path) -> AsyncGenerator[None]:
-    """Waits until no other process holds the lock; the system gives it up for a process that dies."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            if locked(descriptor):
-                break
-            await asyncio.sleep(LOCK_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@asynccontextmanager
 async def working(runner: Runner) -> AsyncGenerator[Runner]:
     """Runs jobs while its body does; they begin with `start`."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(runner.run)
-        yield runner
+        try:
+            yield runner
+        finally:
+            runner.stop()
         tasks.cancel_scope.cancel()

@@ -1,5 +1,8 @@
 """DBOS: carries each job out once, step after step; what a killed server left is gone on with by the next one.
 
+In the one SQLite file DBOS makes its tables itself. On Postgres they have a schema of their own, which `prepare` makes
+for the owner of the database; the application's role uses them and could not change them.
+
 Importing this takes a second or two and some 40 MB: a server does it in a thread, once it listens; nothing else does.
 """
 
@@ -7,23 +10,34 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import error as dbos_errors
+from sqlalchemy import Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
 
 NAME, VERSION = "parley", "1"
 """DBOS only goes on with what the same application began; a new VERSION would strand the jobs of an older one."""
 CONNECTIONS = 4
+"""At most, and only in the process that runs the jobs."""
+SCHEMA = "dbos"
+"""Where DBOS keeps its tables on Postgres. No tenant stands there: a job is reached by its id."""
+RETRY_SECONDS = 0.5
+"""How soon a server that is away is tried again."""
 OVER = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 FORGOTTEN_AT_ONCE = 100
+
+
+log = logging.getLogger(__name__)
 
 
 class Stopping(BaseException):
@@ -57,11 +71,13 @@ class Steps(Protocol):
 class Workflows:
     """DBOS in this process: at most one at a time. Its methods do blocking work: call them in a thread."""
 
-    def __init__(self, database: Path, steps: Steps) -> None:
-        """Starts DBOS on the database, with what it had begun before.
+    def __init__(self, url: str, steps: Steps, closing: threading.Event, *, owner_url: str = "") -> None:
+        """Starts DBOS on a database, by SQLAlchemy's address of it, with what it had begun before. Once `closing` is
+        set it no longer waits for a server that is away. `owner_url`: see `prepare`, which is done first; "" when
+        the tables are ready.
 
         Raises:
-            DatabaseUnavailable: it cannot keep its own tables there.
+            DatabaseUnavailable: it cannot keep its own tables there, or is closing.
         """
         logger = logging.getLogger("dbos")
         if not logger.handlers:
@@ -70,11 +86,19 @@ class Workflows:
             "name": NAME,
             "application_version": VERSION,
             "executor_id": NAME,  # one runner per data folder: whoever runs takes everything up
-            "system_database_url": f"sqlite:///{database}",
+            "system_database_url": url,
             "sys_db_pool_size": CONNECTIONS,
             "log_level": "WARNING",
             "enable_otlp": False,
         }
+        self._engine: Engine | None = None
+        if not url.startswith("sqlite:"):
+            if owner_url:
+                prepare(owner_url, url)
+            self._engine = _patient(url, closing)
+            config["system_database_engine"] = self._engine
+            config["dbos_system_schema"] = SCHEMA
+            config["run_migrations"] = False  # the application's role may not
         DBOS(config=config)
 
         @DBOS.workflow(name="job")
@@ -85,14 +109,18 @@ class Workflows:
                     for number, key in parts:
                         DBOS.run_step({"name": key}, steps.part, job, attempt, number)
                 DBOS.run_step({"name": "end"}, steps.end, job, attempt)
+            except DatabaseUnavailable as error:
+                if closing.is_set():
+                    raise Stopping from error  # the next runner goes on with it
+                raise
             finally:
                 steps.leave(job, attempt, _told(sys.exception()))
 
         self._carry_out = carry_out
         try:
             DBOS.launch()
-        except (SQLAlchemyError, dbos_errors.DBOSException) as error:
-            DBOS.destroy(destroy_registry=True)
+        except (SQLAlchemyError, dbos_errors.DBOSException, DatabaseUnavailable) as error:
+            self.close()
             raise DatabaseUnavailable(f"background jobs cannot be started: {error}") from error
 
     def start(self, job: str, attempt: int) -> None:
@@ -137,8 +165,58 @@ class Workflows:
 
     def close(self) -> None:
         """Ends DBOS; every job must have been left."""
-        with suppress(SQLAlchemyError):
+        with suppress(SQLAlchemyError, DatabaseUnavailable):
             DBOS.destroy(destroy_registry=True)
+        if self._engine is not None:
+            self._engine.dispose()
+
+
+def prepare(owner_url: str, url: str) -> None:
+    """Makes or upgrades DBOS's tables on Postgres as their owner, and lets the role of `url` use them. Any number of
+    processes may do so at once, and again.
+
+    Raises:
+        DatabaseUnavailable: the server is away, or the owner may not make a schema there.
+    """
+    engine = create_engine(owner_url, poolclass=NullPool, connect_args=_connect_args())
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
+            lock.exec_driver_sql("SELECT pg_advisory_lock(hashtextextended('parley jobs', 0))")
+            DBOS.migrate(owner_url, schema=SCHEMA, application_role=make_url(url).username)
+    except (SQLAlchemyError, dbos_errors.DBOSException) as error:
+        raise DatabaseUnavailable(
+            f"the tables of background jobs cannot be made: {error}; check PARLEY_DATABASE_OWNER_URL"
+        ) from error
+
+
+def _patient(url: str, closing: threading.Event) -> Engine:
+    """Connections that wait for a server that is away: DBOS goes on with what it did as soon as it is back. Its own
+    tries grow as rare as one a minute, and nothing ends them."""
+    engine = create_engine(
+        url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=_connect_args()
+    )  # fmt: skip
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _record: object, given: list[str], named: dict[str, object]) -> DBAPIConnection:
+        told = False
+        while not closing.is_set():
+            try:
+                return dialect.connect(*given, **named)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if not told:
+                    log.warning("background jobs wait for Postgres: %s", error)
+                told = True
+                closing.wait(RETRY_SECONDS)
+        raise DatabaseUnavailable("the runner of background jobs is stopping")
+
+    return engine
+
+
+def _connect_args() -> dict[str, str | int]:
+    return {
+        "application_name": "parley jobs", "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }  # fmt: skip
 
 
 def _told(error: BaseException | None) -> BaseException | None:

@@ -30,6 +30,7 @@ from knowledge.types import Document
 from memory.store import MemoryUnavailable
 from memory.types import TRUST_USER, Label
 from serving.conversations import Conversations
+from serving.job_places import FilePlace
 from serving.job_progress import JobProgress
 from serving.job_records import Job, Kind, NewItem, NewJob, NothingToRetry, UnknownJob
 from serving.job_runner import Runner, runner_of, startable, working
@@ -105,7 +106,7 @@ async def carried_out(
         progress, runtime.uploads, retention, database=runtime.database, ingest=ingest or runtime.ingest,
         catalog=runtime.catalog, repository=runtime.repository, deps=runtime.deps, pauses=[0.0] * (tries - 1),
     )  # fmt: skip
-    async with working(Runner(runtime.jobs, progress, work, steps or runtime.database.path)) as runner:
+    async with working(Runner(runtime.jobs, progress, work, FilePlace(steps or runtime.database.path))) as runner:
         runner.start()
         yield runner
 
