@@ -10,8 +10,8 @@ import orjson
 
 from knowledge.graph import GraphUnavailable
 from knowledge.types import Document
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import Database, from_sql, to_sql
-from memory.sqlite_errors import DatabaseUnavailable
 
 T = TypeVar("T")
 

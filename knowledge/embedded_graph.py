@@ -18,8 +18,8 @@ from knowledge.entities import grams, in_run, normal
 from knowledge.graph import GraphUnavailable
 from knowledge.relations import Sighting, names_beside, relations
 from knowledge.types import Entity, Mention, Name, PassageEntry, Target
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import Database, to_sql
-from memory.sqlite_errors import DatabaseUnavailable
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from knowledge.parse import ParseFailed, Parser
 from knowledge.pipeline import BATCH_TEXTS, Embedded, Job, Piece, Pipeline, pieces
 from knowledge.types import Document, Failure, IngestReport
 from memory.embedding import Embedder
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
 
 __all__ = ["Ingest", "NotFound", "Progress", "document_id"]

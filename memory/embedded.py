@@ -14,8 +14,8 @@ import numpy as np
 from memory import embedded_rows as rows
 from memory.embedded_matrix import Cosines, Matrices, View
 from memory.embedded_words import Words
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import Database
-from memory.sqlite_errors import DatabaseUnavailable
 from memory.store import MemoryUnavailable
 from memory.types import Hit, Query, Record, Scope, Score, Statistics, Vector
 

@@ -1,4 +1,4 @@
-"""The one SQLite file: a small pool of readers, one writer, transactions over several parts of the product."""
+"""The one SQLite file: a small pool of readers and one writer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
+from memory.sql import DatabaseUnavailable, Dialect
+from memory.sql_transactions import Transactions
+from memory.sqlite_errors import explain, primary_code
 from memory.sqlite_upgrade import Upgrade, copies, refuse, upgrade_file, version_of, wait_for_upgrade
 from memory.sqlite_writer import Job, Work, Writer
 
@@ -29,29 +29,32 @@ PATIENCE = 10.0
 """Seconds that anything waits for another process's lock."""
 
 
-@dataclass(slots=True)
-class _Joined:
-    """The writes of an open `transaction()`."""
-
-    database: Database
-    work: list[Work] = field(default_factory=list[Work])
-    follow_ups: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
-    bulk: bool = False
-    open: bool = True
+def to_sql(text: str) -> str | bytes:
+    """A text as SQLite keeps it: lone surrogates, which UTF-8 has not, make it a BLOB."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
 
 
-_joined: ContextVar[_Joined | None] = ContextVar("joined", default=None)
+def from_sql(value: str | bytes) -> str:
+    """The text that `to_sql` was given."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
-class Database:
-    """Owner of the file. Any number of processes may open it; what `write` acknowledged survives a crash.
+SQLITE = Dialect("sqlite", "LIKE", to_sql)
 
-    Functions given to `read` and `write` run in threads, should end within about 20 ms, and only use the
-    connection: they may be run a second time when a shared transaction broke.
-    """
+
+class Database(Transactions[sqlite3.Connection]):
+    """Owner of the file, a SqlDatabase. Any number of processes may open it; what `write` acknowledged survives a
+    crash. A failure of `write` means that nothing is kept."""
+
+    dialect = SQLITE
 
     def __init__(self, path: Path, patience: float) -> None:
         """Use `open`, which also makes and checks the file."""
+        super().__init__()
         self.path, self._patience = path, patience
         self._identity = _identity(path)
         self._threads = threading.local()
@@ -76,11 +79,7 @@ class Database:
         return await asyncio.to_thread(_open, path, schemas, patience, upgrade)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `fn` in one read transaction: a snapshot, taken by its first statement.
-
-        Raises:
-            DatabaseUnavailable: the file cannot be read, or the database is closed.
-        """
+        """See SqlDatabase."""
         if self._closed:
             raise DatabaseUnavailable(f"the database {self.path} has been closed")
         return await asyncio.wrap_future(self._readers.submit(self._read, fn))
@@ -105,65 +104,6 @@ class Database:
         except sqlite3.Error:
             return await self.read(fn)
 
-    async def write(self, fn: Callable[[sqlite3.Connection], T], *, bulk: bool = False) -> T:
-        """Runs `fn` in a write transaction and returns its result after the commit.
-
-        What `fn` raises rolls back its own changes alone. Cancelling the caller takes a job that waits out
-        of the queue; one that has begun is finished. `bulk` jobs run one by one with a pause after each and
-        stand back behind all others, of any process. Inside `transaction()` the call returns at once,
-        without a result: `fn` must be one that returns None.
-
-        Raises:
-            DatabaseUnavailable: disk full, locked for long, removed or closed; nothing of `fn` is kept.
-        """
-        joined = self._current()
-        if joined is not None:
-            joined.bulk |= bulk
-            joined.work.append(lambda connection: _nothing(fn(connection)))
-            return cast(T, None)  # fn returns None, else _nothing raises
-        results: list[T] = []
-
-        def work(connection: sqlite3.Connection) -> None:
-            results[:] = [fn(connection)]
-
-        await self._submit(work, bulk)
-        return results[0]
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[None]:
-        """Joins the `write` calls made inside it (also by tasks started in it) into one transaction at its end.
-
-        Nothing is written when the body raises. Reads inside do not see the writes. A nested one joins the
-        outer one. The exit raises what `write` would; it is a bulk transaction when one of its writes is.
-        """
-        if self._current() is not None:
-            yield
-            return
-        joined = _Joined(self)
-        token = _joined.set(joined)
-        try:
-            yield
-        finally:
-            joined.open = False
-            _joined.reset(token)
-
-        def work(connection: sqlite3.Connection) -> None:
-            for part in joined.work:
-                part(connection)
-
-        if joined.work:
-            await self._submit(work, joined.bulk)
-        for follow_up in joined.follow_ups:
-            await follow_up()
-
-    async def after_commit(self, follow_up: Callable[[], Awaitable[None]]) -> None:
-        """Awaits `follow_up` now, or after the commit of the `transaction()` that the caller is in."""
-        joined = self._current()
-        if joined is None:
-            await follow_up()
-        else:
-            joined.follow_ups.append(follow_up)
-
     async def close(self) -> None:
         """Finishes queued writes and closes every connection; reads and writes then raise."""
         self._closed = True
@@ -175,10 +115,6 @@ class Database:
         for connection in self._opened:
             connection.close()
         self._opened.clear()
-
-    def _current(self) -> _Joined | None:
-        joined = _joined.get()
-        return joined if joined is not None and joined.open and joined.database is self else None
 
     async def _submit(self, work: Work, bulk: bool) -> None:
         job = Job(work, bulk)
@@ -213,25 +149,6 @@ class Database:
             )
 
 
-def to_sql(text: str) -> str | bytes:
-    """A text as SQLite keeps it: lone surrogates, which UTF-8 has not, make it a BLOB."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def from_sql(value: str | bytes) -> str:
-    """The text that `to_sql` was given."""
-    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
-
-
-def _nothing(result: object) -> None:
-    if result is not None:
-        raise RuntimeError("a write inside transaction() cannot return a result")
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -245,6 +162,7 @@ def _connect(path: Path, patience: float) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -8192")
+    connection.create_function("folded", 1, str.casefold, deterministic=True)
     return connection
 
 

@@ -1,14 +1,11 @@
-"""What goes wrong with a SQLite file that is nobody's bug: the exception, and texts that say what to do."""
+"""What goes wrong with a SQLite file that is nobody's bug: texts that say what to do."""
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
 
-
-class DatabaseUnavailable(Exception):
-    """The database file cannot be opened, read or written now; the message says what to do."""
-
+from memory.sql import DatabaseUnavailable
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from memory.file_lock import locked
-from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
+from memory.sql import DatabaseUnavailable
+from memory.sqlite_errors import explain, primary_code
 
 Upgrade = Callable[[sqlite3.Connection, int], None]
 """Brings the file from the given version to the present one, PRAGMA user_version included, in one transaction that

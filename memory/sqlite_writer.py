@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from memory.sqlite_errors import DatabaseUnavailable, explain, primary_code
+from memory.sql import DatabaseUnavailable
+from memory.sqlite_errors import explain, primary_code
 
 Work = Callable[[sqlite3.Connection], None]
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
 from serving.errors import ApiError, error_response, translate
 from serving.guards import add_headers
 from serving.keys import Bearer, Keys

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from knowledge.graph import GraphUnavailable
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
 from memory.store import MemoryUnavailable
 from serving.feedback import UnknownRun
 from serving.idempotency import KeyReused

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
 from serving.leases import Leases
 from serving.live import LiveRun
 from serving.repository import Repository

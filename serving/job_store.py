@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import Database
-from memory.sqlite_errors import DatabaseUnavailable
 from serving.bell import Bell
 from serving.idempotency import AlreadyMade, Claim, keep
 from serving.ids import uuid7

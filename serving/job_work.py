@@ -17,8 +17,8 @@ from knowledge.files import reason
 from knowledge.graph import GraphUnavailable
 from knowledge.ingest import Ingest
 from knowledge.kinds import ParseFailed
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import Database
-from memory.sqlite_errors import DatabaseUnavailable
 from memory.store import MemoryUnavailable
 from serving.ids import uuid7
 from serving.job_progress import JobProgress

@@ -91,7 +91,7 @@ class Shell:
 async def opened(settings: Settings) -> AsyncGenerator[Runtime, None]:
     """The runtime; a part that cannot be reached, then or later, is a CommandFailed that says what to do."""
     from knowledge.graph import GraphUnavailable
-    from memory.sqlite_errors import DatabaseUnavailable
+    from memory.sql import DatabaseUnavailable
     from memory.store import MemoryUnavailable
     from serving.runtime import open_runtime
 
@@ -105,7 +105,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Runtime, None]:
 @asynccontextmanager
 async def opened_database(settings: Settings) -> AsyncGenerator[Database, None]:
     """The one file alone, for commands that need nothing else; what is wrong with it is a CommandFailed."""
-    from memory.sqlite_errors import DatabaseUnavailable
+    from memory.sql import DatabaseUnavailable
     from serving.database import open_database
 
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import READERS, VERSION, Database, from_sql, to_sql
-from memory.sqlite_errors import DatabaseUnavailable
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS note (n INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT UNIQUE NOT NULL);"
 

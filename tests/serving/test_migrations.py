@@ -19,8 +19,8 @@ from typing import cast
 import httpx
 import pytest
 
+from memory.sql import DatabaseUnavailable
 from memory.sqlite import VERSION, Database
-from memory.sqlite_errors import DatabaseUnavailable
 from memory.sqlite_upgrade import Upgrade, copies, refuse, upgrade_file, wait_for_upgrade
 from serving.api import create_app
 from serving.database import DATABASE, SCHEMAS
@@ -397,7 +397,7 @@ async def test_a_full_disk_stops_the_upgrade_with_a_clear_word(file: Path, when:
         [sys.executable, "-c", code, str(file), "never"], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE,
         check=False,
     )  # fmt: skip
-    assert "memory.sqlite_errors.DatabaseUnavailable" in ran.stderr
+    assert "memory.sql.DatabaseUnavailable" in ran.stderr
     assert told in ran.stderr
     assert old_version(file)
     assert len(copies(file)) == (when == "after")

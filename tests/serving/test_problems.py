@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from knowledge.graph import GraphUnavailable
-from memory.sqlite_errors import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable
 from serving.errors import CODES, ApiError, handle_errors, problem
 from serving.records import EventsGone, ServerStopping, ThreadBusy, UnknownThread
 
