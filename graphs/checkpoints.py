@@ -1,9 +1,8 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""Checkpoints: where a run that is not over can be taken up again, in the one SQLite file."""
+"""Checkpoints: where a run that is not over can be taken up again."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,12 +21,22 @@ from langgraph.checkpoint.base import (
 
 from graphs.codec import StateCodec
 from graphs.state import ChatState, StepState
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase
 
-Work = Callable[[sqlite3.Connection], None]
+Work = Callable[[Connection], None]
 
 _CHECKPOINT = "run, namespace, checkpoint, parent, kind, body, metadata"
 _WRITE = "run, namespace, checkpoint, task, number, channel, kind, body, path"
+_FORGET = tuple(f"DELETE FROM {table} WHERE run = ?" for table in ("checkpoints", "checkpointwrites"))
+_FORGET_OTHERS = tuple(f"{statement} AND namespace = ? AND checkpoint <> ?" for statement in _FORGET)
+_PUT = f"""INSERT INTO checkpoints ({_CHECKPOINT}) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run, namespace, checkpoint) DO UPDATE
+SET parent = excluded.parent, kind = excluded.kind, body = excluded.body, metadata = excluded.metadata"""
+_PUT_WRITE = f"""INSERT INTO checkpointwrites ({_WRITE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run, namespace, checkpoint, task, number) DO """
+_ONCE = f"{_PUT_WRITE}NOTHING"
+_LAST = f"""{_PUT_WRITE}UPDATE
+SET channel = excluded.channel, kind = excluded.kind, body = excluded.body, path = excluded.path"""
 
 
 class _Place(NamedTuple):
@@ -76,7 +85,7 @@ class Checkpoints(BaseCheckpointSaver[int]):
     Writes of LangGraph are durable in the order in which they were made. Async methods only.
     """
 
-    def __init__(self, database: Database, *, history: bool = False) -> None:
+    def __init__(self, database: SqlDatabase, *, history: bool = False) -> None:
         """`history` keeps a run's earlier checkpoints too, in the order of their ids."""
         super().__init__(serde=StateCodec(ChatState, StepState))
         self._database, self._history = database, history
@@ -105,7 +114,7 @@ class Checkpoints(BaseCheckpointSaver[int]):
         self._held.pop(run, None)
 
     async def forget(self, *runs: str) -> None:
-        """Deletes all that is stored of these runs, which are over; joins Database.transaction().
+        """Deletes all that is stored of these runs, which are over; joins SqlDatabase.transaction().
 
         Raises:
             DatabaseUnavailable: nothing was deleted.
@@ -216,34 +225,30 @@ def _config(place: _Place) -> RunnableConfig:
     return {"configurable": {"thread_id": run, "checkpoint_ns": namespace, "checkpoint_id": checkpoint}}
 
 
-def _all(work: Sequence[Work], connection: sqlite3.Connection) -> None:
+def _all(work: Sequence[Work], connection: Connection) -> None:
     for part in work:
         part(connection)
 
 
-def _put(row: _Row, history: bool, connection: sqlite3.Connection) -> None:
+def _put(row: _Row, history: bool, connection: Connection) -> None:
     if not history:
-        place = (row.run, row.namespace, row.checkpoint)
-        for table in ("checkpoints", "checkpointwrites"):
-            connection.execute(f"DELETE FROM {table} WHERE run = ? AND namespace = ? AND checkpoint <> ?", place)
-    connection.execute(f"INSERT OR REPLACE INTO checkpoints ({_CHECKPOINT}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        for statement in _FORGET_OTHERS:
+            connection.execute(statement, (row.run, row.namespace, row.checkpoint))
+    connection.execute(_PUT, row)
 
 
-def _put_writes(rows: Sequence[tuple[str | int | bytes, ...]], connection: sqlite3.Connection) -> None:
+def _put_writes(rows: Sequence[tuple[str | int | bytes, ...]], connection: Connection) -> None:
     for row in rows:
         special = cast(int, row[4]) < 0  # an interrupt or an error: the last one counts; else a task writes once
-        how = "REPLACE" if special else "IGNORE"
-        connection.execute(
-            f"INSERT OR {how} INTO checkpointwrites ({_WRITE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
-        )  # fmt: skip
+        connection.execute(_LAST if special else _ONCE, row)
 
 
-def _delete(runs: Sequence[str], connection: sqlite3.Connection) -> None:
-    for table in ("checkpoints", "checkpointwrites"):
-        connection.executemany(f"DELETE FROM {table} WHERE run = ?", [(run,) for run in runs])
+def _delete(runs: Sequence[str], connection: Connection) -> None:
+    for statement in _FORGET:
+        connection.executemany(statement, [(run,) for run in runs])
 
 
-def _one(place: _Place, connection: sqlite3.Connection) -> tuple[_Row, list[_Write]] | None:
+def _one(place: _Place, connection: Connection) -> tuple[_Row, list[_Write]] | None:
     query = f"SELECT {_CHECKPOINT} FROM checkpoints WHERE run = ? AND namespace = ?"
     if place.checkpoint:
         row = connection.execute(f"{query} AND checkpoint = ?", place).fetchone()
@@ -252,9 +257,7 @@ def _one(place: _Place, connection: sqlite3.Connection) -> tuple[_Row, list[_Wri
     return None if row is None else _with_writes(connection, _Row(*row))
 
 
-def _many(
-    config: RunnableConfig | None, before: str, connection: sqlite3.Connection
-) -> list[tuple[_Row, list[_Write]]]:
+def _many(config: RunnableConfig | None, before: str, connection: Connection) -> list[tuple[_Row, list[_Write]]]:
     query, bound = f"SELECT {_CHECKPOINT} FROM checkpoints WHERE (checkpoint < ? OR ? = '')", [before, before]
     if config is not None:
         at = cast(dict[str, str], config.get("configurable", {}))
@@ -265,7 +268,7 @@ def _many(
     return [_with_writes(connection, _Row(*row)) for row in rows]
 
 
-def _with_writes(connection: sqlite3.Connection, row: _Row) -> tuple[_Row, list[_Write]]:
+def _with_writes(connection: Connection, row: _Row) -> tuple[_Row, list[_Write]]:
     """A checkpoint and its writes in the order in which a live run applies them."""
     found = connection.execute(
         "SELECT task, channel, kind, body FROM checkpointwrites WHERE run = ? AND namespace = ? AND checkpoint = ? "

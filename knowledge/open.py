@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from knowledge import embedded_catalog, embedded_graph
+from knowledge import embedded_graph, sql_catalog
 from knowledge.catalog import Catalog
 from knowledge.graph import KnowledgeGraph
 from memory.sqlite import Database
 
-SCHEMAS = (embedded_graph.SCHEMA, embedded_catalog.SCHEMA)
+SCHEMAS = (embedded_graph.SCHEMA, sql_catalog.SCHEMA)
 """DDL that the database must be opened with."""
 
 
@@ -23,4 +23,4 @@ class Knowledge:
 
 def open_knowledge(database: Database) -> Knowledge:
     """The embedded graph and catalog in the one SQLite file, opened with SCHEMAS."""
-    return Knowledge(embedded_graph.EmbeddedGraph(database), embedded_catalog.EmbeddedCatalog(database))
+    return Knowledge(embedded_graph.EmbeddedGraph(database), sql_catalog.SqlCatalog(database))
