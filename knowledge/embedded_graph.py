@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import orjson
 
-from knowledge.entities import grams, in_run, normal
+from knowledge.entities import grams, normal
 from knowledge.graph import GraphUnavailable
+from knowledge.mentions import APART, COMMON, first_sentences, mention_weight
 from knowledge.relations import Sighting, names_beside, relations
 from knowledge.types import Entity, Mention, Name, PassageEntry, Target
 from memory.sql import DatabaseUnavailable
@@ -38,10 +39,6 @@ CREATE TRIGGER IF NOT EXISTS graph_passages_gone AFTER DELETE ON graph_passages 
   DELETE FROM graph_names WHERE rowid = old.n; END;
 """
 
-COMMON = 200
-"""A surface that more passages mention than this says too little to be followed."""
-_APART = "\ue000"  # a token of its own between two runs; private use, so no word of a text holds it
-_BETWEEN = f" {_APART} "
 _BATCH = 64
 _NEAR, _RING, _RING_PASSAGES = 80, 8, 6
 
@@ -100,6 +97,9 @@ class EmbeddedGraph:
         found = await asyncio.to_thread(relations, surface, name, list(seen.values()), limit)
         return Entity(name, tuple(sighting.passage for sighting in near[:limit]), tuple(found))
 
+    async def close(self) -> None:
+        """Nothing of its own is open: the database is closed by who opened it."""
+
     async def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await self._database.read(fn)
@@ -140,7 +140,7 @@ def _adding(
                 "INSERT OR IGNORE INTO graph_titles (tenant, surface, n, weight) VALUES (?, ?, ?, ?)",
                 [(owner, surface.text, n, surface.weight) for surface in entry.surfaces],
             )
-            runs = _BETWEEN.join(normal(name.text) for name in entry.names)
+            runs = APART.join(normal(name.text) for name in entry.names)
             connection.execute("INSERT INTO graph_names (rowid, scope, runs) VALUES (?, ?, ?)", (n, scope, runs))
 
     return add
@@ -195,7 +195,7 @@ def _runs(connection: sqlite3.Connection, tenant: str, passages: Sequence[str]) 
     for passage, title, names, runs in rows:
         pairs: list[tuple[str, int]] = orjson.loads(names)
         sentences = [sentence for _, sentence in pairs]
-        found.append(_Runs(passage, title, list(zip(runs.split(_BETWEEN), sentences, strict=True)) if pairs else []))
+        found.append(_Runs(passage, title, list(zip(runs.split(APART), sentences, strict=True)) if pairs else []))
     return found
 
 
@@ -217,7 +217,7 @@ def _mentions(connection: sqlite3.Connection, tenant: str, passages: Sequence[st
     found_in = {run: grams(run) for row in rows for run, _ in row.runs}
     known = _known(connection, tenant, {gram for several in found_in.values() for gram in several})
     holding = {run for run, several in found_in.items() if not known.isdisjoint(several)}
-    named = {row.passage: _named(row, known, holding) for row in rows}
+    named = {row.passage: first_sentences([each for each in row.runs if each[0] in holding], known) for row in rows}
     titled = _titled(connection, tenant, {surface for first in named.values() for surface in first})
     counts: dict[str, int] = {}
     found: dict[str, list[Mention]] = {}
@@ -229,19 +229,9 @@ def _mentions(connection: sqlite3.Connection, tenant: str, passages: Sequence[st
             if surface not in counts:
                 counts[surface] = _count(connection, tenant, surface)
             if counts[surface] <= COMMON:
-                weight = (1.0 if " " in surface else 0.8) / (1 + counts[surface] / 5)
+                weight = mention_weight(surface, counts[surface])
                 found.setdefault(row.passage, []).append(Mention(surface, sentence, weight, targets))
     return found
-
-
-def _named(row: _Runs, known: Container[str], holding: Container[str]) -> dict[str, int]:
-    """The known surfaces in a passage's runs (those in `holding`), each with the first sentence that holds it."""
-    first: dict[str, int] = {}
-    for run, sentence in row.runs:
-        if run in holding:
-            for surface in in_run(run, known):
-                first.setdefault(surface, sentence)
-    return first
 
 
 def _titled(

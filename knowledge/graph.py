@@ -41,3 +41,7 @@ class KnowledgeGraph(Protocol):
         """What is known of a name: its passages and the names most related to it (personalised PageRank from
         it over the co-mention graph), at most `limit` each; None when no passage holds it."""
         ...
+
+    async def close(self) -> None:
+        """Gives back what the graph holds open; it is not used afterwards."""
+        ...

@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio.lowlevel
 import pytest
 
-from knowledge.embedded_graph import COMMON, EmbeddedGraph
+from knowledge.embedded_graph import EmbeddedGraph
 from knowledge.entities import normal, surfaces
 from knowledge.graph import GraphUnavailable, KnowledgeGraph
+from knowledge.mentions import COMMON
 from knowledge.open import SCHEMAS, open_knowledge
 from knowledge.types import Mention, Name, PassageEntry
 from memory.sqlite import Database
