@@ -26,7 +26,7 @@ def open_graph(url: str, database: Database | None) -> KnowledgeGraph:
     `knowledge.neo4j_url.FORM` says is a Neo4j server, asked on first use. `database` is for the first only.
 
     Raises:
-        ValueError: nothing of that name is known, or there is no database for the embedded one; the message says what is.
+        ValueError: nothing of that name is known (the message says what is), or the embedded one has no database.
     """
     if url in ("", "embedded"):
         if database is None:
