@@ -1,0 +1,141 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+"""Neo4j, from its jars."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import LiteralString
+
+from neo4j import AsyncGraphDatabase
+from neo4j.exceptions import AuthError, DriverError, Neo4jError
+
+from tests.services.instance import Instance, Launch
+from tests.services.programs import Missing, build, cached, run
+
+VERSION = "5.26.28"
+OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.lang")
+ASK_SECONDS = 5.0
+
+
+class Neo4j:
+    """One server that speaks Bolt and nothing else."""
+
+    name = "neo4j"
+    ports = ("bolt",)
+    stop_signal = signal.SIGTERM
+    kill_signal = signal.SIGKILL
+    how = f"install Java 17 or 21 and Maven so that version {VERSION} can be had, or put `neo4j` 5.26 on the PATH"
+
+    def _jars(self) -> Path | None:
+        folder = cached(f"neo4j-{VERSION}")
+        if folder is not None:
+            return folder / "lib"
+        command = shutil.which("neo4j")
+        jars = Path(command).resolve().parent.parent / "lib" if command else None
+        return jars if jars is not None and any(jars.glob("neo4j-server-5.26.*.jar")) else None
+
+    def found(self) -> bool:
+        """Whether its jars and a Java are there."""
+        return self._jars() is not None and has_java()
+
+    def obtain(self) -> None:
+        """Has Maven collect its jars: seconds, 116 MB."""
+        if shutil.which("mvn") is None or not has_java():
+            raise Missing(f"{self.name}: {self.how}")
+        build(f"neo4j-{VERSION}", _collect_jars)
+
+    async def fill(self, instance: Instance) -> None:
+        """Writes neo4j.conf."""
+        address = f"127.0.0.1:{instance.port}"
+        conf = instance.home / "conf"
+        conf.mkdir(exist_ok=True)
+        lines = (
+            "server.bolt.enabled=true",
+            f"server.bolt.listen_address={address}",
+            f"server.bolt.advertised_address={address}",
+            "server.http.enabled=false",
+            "server.https.enabled=false",
+            "dbms.security.auth_enabled=true",
+            "dbms.security.auth_max_failed_attempts=0",
+            "dbms.usage_report.enabled=false",
+            "server.memory.pagecache.size=128m",
+        )
+        (conf / "neo4j.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def launch(self, instance: Instance) -> Launch:
+        """The community server's own entry point; its home folder tells it from another."""
+        home = f"--home-dir={instance.home}"
+        opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
+        argv = [
+            "java", "-Xmx512m", *opened, "-cp", f"{self._jars()}/*", "org.neo4j.server.CommunityEntryPoint",
+            home, f"--config-dir={instance.home}/conf",
+        ]  # fmt: skip
+        return Launch(argv, ("neo4j", home))
+
+    async def wanting(self, instance: Instance) -> str:
+        """Bolt answers to our password; on first use that is set in place of the one that all servers begin with."""
+        seeded = "seeded" in instance.notes
+        try:
+            if not seeded:
+                await self._change_password(instance)
+            await _asked(instance, instance.secret("password"), "neo4j", "RETURN 1", {})
+        except (DriverError, Neo4jError, OSError) as error:
+            return f"Bolt is not answered ({type(error).__name__})"
+        instance.notes["seeded"] = "yes"
+        return ""
+
+    async def _change_password(self, instance: Instance) -> None:
+        change = "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $password"
+        try:
+            await _asked(instance, "neo4j", "system", change, {"password": instance.secret("password")})
+        except AuthError:
+            return  # an earlier start changed it and ended before that was written down
+
+    def urls(self, instance: Instance) -> dict[str, str]:
+        """With routing, as against a cluster."""
+        return {"PARLEY_KNOWLEDGE_URL": f"neo4j://neo4j:{instance.secret('password')}@127.0.0.1:{instance.port}"}
+
+    def drop(self, instance: Instance) -> None:
+        """Nothing lies outside its folder."""
+
+
+async def _asked(
+    instance: Instance, password: str, database: str, query: LiteralString, values: dict[str, str]
+) -> None:
+    driver = AsyncGraphDatabase.driver(
+        f"bolt://127.0.0.1:{instance.port}",
+        auth=("neo4j", password),
+        connection_timeout=ASK_SECONDS,
+        connection_acquisition_timeout=ASK_SECONDS,
+    )
+    async with driver, driver.session(database=database) as session:
+        await (await session.run(query, values)).consume()
+
+
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+<modelVersion>4.0.0</modelVersion><groupId>parley</groupId><artifactId>neo4j</artifactId><version>1</version>
+<dependencies>
+<dependency><groupId>org.neo4j</groupId><artifactId>neo4j</artifactId><version>{version}</version></dependency>
+<dependency><groupId>org.neo4j.app</groupId><artifactId>neo4j-server</artifactId><version>{version}</version></dependency>
+</dependencies></project>
+"""
+
+
+def _collect_jars(folder: Path) -> None:
+    (folder / "pom.xml").write_text(POM.format(version=VERSION), encoding="utf-8")
+    # with the group's name before the file's: two of the jars have the same name
+    wanted = ("-DoutputDirectory=lib", "-Dmdep.prependGroupId=true")
+    run("the download of neo4j", ["mvn", "-q", "-B", "dependency:copy-dependencies", *wanted], cwd=folder)
+
+
+def has_java() -> bool:
+    """Whether the machine's Java can run this version."""
+    if shutil.which("java") is None:
+        return False
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', said)
+    return version is not None and int(version.group(1)) >= 17
