@@ -31,7 +31,8 @@ class ServerLock:
     """The lock while `alone` gives it."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._url, self._name = url, name
+        """`url`: as DATABASE_URL."""
+        self._url, self._name = url.replace("postgresql+psycopg://", "postgresql://", 1), name
         self._connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
 
     async def lost(self) -> None:
@@ -99,7 +100,7 @@ class ServerLock:
 @asynccontextmanager
 async def alone(url: str, name: str) -> AsyncGenerator[ServerLock]:
     """Waits until no other process on this database holds the lock of that name. `url`: as DATABASE_URL."""
-    lock = ServerLock(url.replace("postgresql+psycopg://", "postgresql://", 1), name)
+    lock = ServerLock(url, name)
     try:
         await lock.take()
         yield lock

@@ -3,20 +3,20 @@ same request sent again gets the same object, whatever crashed in between."""
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase
 from serving.times import stamp
 
 LIFETIME = timedelta(hours=24)
 """How long a key is known."""
 
-SELECT = "SELECT request, made FROM idempotency WHERE tenant = :tenant AND user = :user AND key = :key"
-FORGET_ONE = "DELETE FROM idempotency WHERE tenant = :tenant AND user = :user AND key = :key AND created_at < :oldest"
+_OF = 'tenant = :tenant AND "user" = :user AND key = :key'
+SELECT = f"SELECT request, made FROM idempotency WHERE {_OF}"
+FORGET_ONE = f"DELETE FROM idempotency WHERE {_OF} AND created_at < :oldest"
 FORGET = "DELETE FROM idempotency WHERE created_at < :before"
-INSERT = """INSERT INTO idempotency (tenant, user, key, request, made, created_at)
+INSERT = """INSERT INTO idempotency (tenant, "user", key, request, made, created_at)
 VALUES (:tenant, :user, :key, :request, :made, :now) ON CONFLICT DO NOTHING"""
 
 
@@ -46,7 +46,7 @@ class Claim:
 class Idempotency:
     """The keys of the last 24 hours; what is made with one calls `keep`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
     async def forget(self, before: datetime) -> int:
@@ -55,7 +55,7 @@ class Idempotency:
         return await self._database.write(lambda connection: connection.execute(FORGET, values).rowcount)
 
 
-def keep(connection: sqlite3.Connection, claim: Claim, made: str) -> None:
+def keep(connection: Connection, claim: Claim, made: str) -> None:
     """Stores what the claimed request makes; the first statement of the transaction that makes it.
 
     Raises:

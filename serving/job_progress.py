@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
-import orjson
-
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase, every_tenant
 from serving.bell import Bell
 from serving.job_records import Item, Job
 from serving.job_rows import CHANGED, DELETED, ITEM, JOB, SELECT_JOB, ItemRow, Value, item_of, job_of
 from serving.times import now, stamp
 
+T = TypeVar("T")
+
 ITEMS_AT_ONCE = 20
 ERRORS_SHOWN = 3
 
 SELECT_UNFINISHED = f"SELECT {JOB} FROM jobs WHERE status IN ('queued', 'running') ORDER BY id"
-SELECT_NEWEST = f"""SELECT {JOB} FROM jobs WHERE tenant = :tenant AND user = :user AND kind = :kind
+SELECT_NEWEST = f"""SELECT {JOB} FROM jobs WHERE tenant = :tenant AND "user" = :user AND kind = :kind
 ORDER BY id DESC LIMIT 1"""
 BEGIN = f"UPDATE jobs SET status = 'running', {CHANGED} WHERE id = :id AND attempt = :attempt AND status = 'queued'"
 SELECT_TO_DO = f"""SELECT {ITEM} FROM jobitems WHERE job = :id AND status = 'queued' AND EXISTS
@@ -27,8 +27,8 @@ SELECT_ITEM_TO_DO = f"""SELECT {ITEM} FROM jobitems WHERE job = :id AND number =
 AND EXISTS (SELECT 1 FROM jobs WHERE id = :id AND attempt = :attempt AND status = 'running')"""
 END_ITEM = """UPDATE jobitems SET status = :status, error = :error WHERE job = :id AND number = :number
 AND (status = 'queued' OR status = 'cancelled' AND error = '')"""
-COUNT_ITEM = f"""UPDATE jobs SET done = done + (:status = 'done'), failed = failed + (:status = 'failed'), error = '',
-{CHANGED} WHERE id = :id"""
+COUNT_ITEM = f"""UPDATE jobs SET done = done + CASE :status WHEN 'done' THEN 1 ELSE 0 END,
+failed = failed + CASE :status WHEN 'failed' THEN 1 ELSE 0 END, error = '', {CHANGED} WHERE id = :id"""
 NOTE = f"UPDATE jobs SET error = :error, {CHANGED} WHERE id = :id AND attempt = :attempt AND status = 'running'"
 COUNT_CANCELLED = "SELECT count(*) FROM jobitems WHERE job = :id AND status = 'cancelled' AND error = ''"
 SELECT_FAILED = "SELECT name, error FROM jobitems WHERE job = :id AND status = 'failed' ORDER BY number LIMIT :limit"
@@ -41,36 +41,36 @@ WHERE i.job = :id AND i.status = 'cancelled' AND i.error = :deleted AND NOT EXIS
 WHERE o.document = i.document AND (o.job, o.number) > (i.job, i.number) AND o.status IN ('queued', 'done'))"""
 SELECT_OLD = """SELECT id FROM jobs WHERE status IN ('finished', 'failed', 'cancelled') AND updated_at < :before
 LIMIT :limit"""
-FORGET_ITEMS = "DELETE FROM jobitems WHERE job IN (SELECT value FROM json_each(:ids))"
-FORGET_JOBS = "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(:ids))"
+FORGET_ITEMS = "DELETE FROM jobitems WHERE job = ?"
+FORGET_JOBS = "DELETE FROM jobs WHERE id = ?"
 
 
 class JobProgress:
-    """Writes how far jobs are; each change rings the bell."""
+    """Writes how far the jobs of all tenants are; each change rings the bell."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: SqlDatabase, bell: Bell) -> None:
         self._database, self._bell = database, bell
 
     async def unfinished(self) -> Sequence[Job]:
         """All jobs that wait or run, oldest first."""
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_UNFINISHED).fetchall())
+        rows = await self._read(lambda connection: connection.execute(SELECT_UNFINISHED).fetchall())
         return [job_of(row) for row in rows]
 
     async def newest(self, tenant: str, user: str, kind: str) -> Job | None:
         """The newest job of a kind."""
         values = {"tenant": tenant, "user": user, "kind": kind}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_NEWEST, values).fetchall())
+        rows = await self._read(lambda connection: connection.execute(SELECT_NEWEST, values).fetchall())
         return job_of(rows[0]) if rows else None
 
     async def take(self, id: str, attempt: int) -> Sequence[Item]:
         """Begins an attempt, or goes on with it: some parts that are still to be done, in order; none at the end."""
         values = {"id": id, "attempt": attempt, "now": now(), "limit": ITEMS_AT_ONCE}
 
-        def take(connection: sqlite3.Connection) -> list[ItemRow]:
+        def take(connection: Connection) -> list[ItemRow]:
             connection.execute(BEGIN, values)
             return connection.execute(SELECT_TO_DO, values).fetchall()
 
-        rows = await self._database.write(take)
+        rows = await self._write(take)
         self._bell.ring()
         return [item_of(row) for row in rows]
 
@@ -78,12 +78,12 @@ class JobProgress:
         """One part, when it is still to be done in this attempt."""
         values = {"id": id, "attempt": attempt, "number": number}
 
-        def look(connection: sqlite3.Connection) -> tuple[Job, Item] | None:
+        def look(connection: Connection) -> tuple[Job, Item] | None:
             row = connection.execute(SELECT_ITEM_TO_DO, values).fetchone()
             job = connection.execute(SELECT_JOB, values).fetchone()
             return None if row is None else (job_of(job), item_of(row))
 
-        return await self._database.read(look)
+        return await self._read(look)
 
     async def end_item(self, id: str, number: int, error: str = "") -> bool:
         """A part is done, or has failed for good; False when its document was deleted meanwhile. Once told, telling
@@ -92,20 +92,20 @@ class JobProgress:
             "id": id, "number": number, "error": error, "status": "failed" if error else "done", "now": now(),
         }  # fmt: skip
 
-        def end(connection: sqlite3.Connection) -> bool:
+        def end(connection: Connection) -> bool:
             ended = connection.execute(END_ITEM, values).rowcount > 0
             if ended:
                 connection.execute(COUNT_ITEM, values)
             return ended
 
-        ended = await self._database.write(end)
+        ended = await self._write(end)
         self._bell.ring()
         return ended
 
     async def note(self, id: str, attempt: int, error: str) -> None:
         """What is in the way of a running job just now."""
         values = {"id": id, "attempt": attempt, "error": error, "now": now()}
-        await self._database.write(lambda connection: _execute(connection, NOTE, values))
+        await self._write(lambda connection: _execute(connection, NOTE, values))
         self._bell.ring()
 
     async def end(self, id: str, attempt: int) -> Job | None:
@@ -113,7 +113,7 @@ class JobProgress:
         job as it was before."""
         values: dict[str, Value] = {"id": id, "attempt": attempt, "now": now(), "limit": ERRORS_SHOWN}
 
-        def end(connection: sqlite3.Connection) -> Job | None:
+        def end(connection: Connection) -> Job | None:
             row = connection.execute(SELECT_JOB, values).fetchone()
             if row is None:
                 return None
@@ -127,41 +127,47 @@ class JobProgress:
             connection.execute(END, values)
             return job
 
-        job = await self._database.write(end)
+        job = await self._write(end)
         self._bell.ring()
         return job
 
     async def fail(self, id: str, attempt: int, error: str) -> None:
         """The job cannot be carried out: it waits for `retry` with what is left of it."""
         values = {"id": id, "attempt": attempt, "status": "failed", "error": error, "now": now()}
-        await self._database.write(lambda connection: _execute(connection, END, values))
+        await self._write(lambda connection: _execute(connection, END, values))
         self._bell.ring()
 
     async def deleted(self, id: str) -> Sequence[tuple[str, str]]:
         """Tenant and id of the documents of a job that were deleted before they were made, and not sent again since."""
         values = {"id": id, "deleted": DELETED}
-        return await self._database.read(lambda connection: connection.execute(SELECT_DELETED, values).fetchall())
+        return await self._read(lambda connection: connection.execute(SELECT_DELETED, values).fetchall())
 
     async def has_left(self, id: str) -> bool:
         """Whether some part of a job is still to be done, be it after a retry."""
         values = {"id": id}
-        return await self._database.read(
-            lambda connection: connection.execute(SELECT_LEFT, values).fetchone() is not None
-        )
+        return await self._read(lambda connection: connection.execute(SELECT_LEFT, values).fetchone() is not None)
 
     async def forget(self, before: datetime, limit: int) -> int:
         """Removes up to `limit` jobs that were over before a time, and says how many."""
 
-        def forget(connection: sqlite3.Connection) -> int:
+        def forget(connection: Connection) -> int:
             old = connection.execute(SELECT_OLD, {"before": stamp(before), "limit": limit}).fetchall()
-            values = {"ids": orjson.dumps([id for (id,) in old]).decode()}
-            connection.execute(FORGET_ITEMS, values)
-            return connection.execute(FORGET_JOBS, values).rowcount
+            connection.executemany(FORGET_ITEMS, old)
+            connection.executemany(FORGET_JOBS, old)
+            return len(old)
 
-        return await self._database.write(forget, bulk=True)
+        return await self._write(forget, bulk=True)
+
+    async def _read(self, fn: Callable[[Connection], T]) -> T:
+        with every_tenant():
+            return await self._database.read(fn)
+
+    async def _write(self, fn: Callable[[Connection], T], *, bulk: bool = False) -> T:
+        with every_tenant():
+            return await self._database.write(fn, bulk=bulk)
 
 
-def _execute(connection: sqlite3.Connection, sql: str, values: dict[str, str | int]) -> None:
+def _execute(connection: Connection, sql: str, values: dict[str, str | int]) -> None:
     connection.execute(sql, values)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-
+from memory.sql import Connection
 from serving.job_records import ITEM_STATUS, JOB_STATUS, KINDS, Item, Job, NewItem, NewJob
 from serving.times import now
 
-JOB = "id, tenant, user, kind, status, done, total, failed, error, version, attempt, created_at, updated_at"
+JOB = 'id, tenant, "user", kind, status, done, total, failed, error, version, attempt, created_at, updated_at'
 ITEM = "number, name, content, document, status, error"
 CHANGED = "version = version + 1, updated_at = :now"
 
@@ -24,7 +23,7 @@ JobRow = tuple[str, str, str, str, str, int, int, int, str, int, int, str, str]
 ItemRow = tuple[int, str, str, str, str, str]
 
 
-def insert_job(connection: sqlite3.Connection, id: str, new: NewJob) -> None:
+def insert_job(connection: Connection, id: str, new: NewJob) -> None:
     """Stores a new job inside a transaction; ring the store's bell after it."""
     values: dict[str, Value] = {
         "id": id, "tenant": new.tenant, "user": new.user, "kind": new.kind, "total": len(new.items),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from memory.sql import DatabaseUnavailable
-from memory.sqlite import Database
+from memory.sql import Connection, DatabaseUnavailable, SqlDatabase, acting_for, every_tenant
 from serving.bell import Bell
 from serving.idempotency import AlreadyMade, Claim, keep
 from serving.ids import uuid7
@@ -17,11 +17,13 @@ from serving.job_rows import CHANGED, DELETED, ITEM, JOB, Value, insert_job, ite
 from serving.paging import LAST, Page, key_of, page
 from serving.times import now
 
+T = TypeVar("T")
+
 LOOK_SECONDS = 1.0
 """How soon what another process has changed is seen."""
 MANY = 1_000_000
 
-_OWNED = "tenant = :tenant AND user = :user"
+_OWNED = 'tenant = :tenant AND "user" = :user'
 _SEEN = "(tenant = :tenant OR tenant = '')"
 """What the command line sees: all users of a tenant, and what the server does by itself."""
 
@@ -42,8 +44,9 @@ SELECT_PENDING = """SELECT i.number, i.name, i.content, i.document, i.status, i.
 FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.document = :document AND i.status IN ('queued', 'failed') AND j.tenant = :tenant ORDER BY i.job DESC LIMIT 1"""
 SELECT_UPLOADER = """SELECT 1 FROM jobitems i JOIN jobs j ON j.id = i.job
-WHERE j.tenant = :tenant AND j.user = :user AND j.kind = 'ingest' AND i.document = :document LIMIT 1"""
-COUNT_ANSWERS = "SELECT sum(role = 'assistant'), sum(status <> 'complete') FROM messages WHERE thread = :thread"
+WHERE j.tenant = :tenant AND j."user" = :user AND j.kind = 'ingest' AND i.document = :document LIMIT 1"""
+COUNT_ANSWERS = """SELECT sum(CASE role WHEN 'assistant' THEN 1 ELSE 0 END),
+sum(CASE status WHEN 'complete' THEN 0 ELSE 1 END) FROM messages WHERE thread = :thread"""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,10 @@ class Owner:
         """What `where` binds."""
         return {"tenant": self.tenant, "user": self.user}
 
+    def acting(self) -> AbstractContextManager[None]:
+        """Whose rows the database may show and take: the tenant's; for the command line the server's own too."""
+        return every_tenant() if self.user is None or not self.tenant else acting_for(self.tenant)
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
@@ -77,9 +84,9 @@ class Dropped:
 
 
 class JobStore:
-    """Reads and writes jobs through the owner of the one file. Any number of processes may do so."""
+    """Reads and writes jobs in the database of the record. Any number of processes may do so."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqlDatabase) -> None:
         self._database = database
         self.bell = Bell()
         """Rings when this process has changed a job."""
@@ -96,7 +103,7 @@ class JobStore:
         """
         id = id or uuid7()
 
-        def insert(connection: sqlite3.Connection) -> str:
+        def insert(connection: Connection) -> str:
             if claim is not None:
                 keep(connection, claim, id)
             insert_job(connection, id, new)
@@ -104,7 +111,7 @@ class JobStore:
 
         owner = Owner(new.tenant, new.user)
         try:
-            await self._database.write(insert)
+            await self._write(owner, insert)
         except AlreadyMade as earlier:
             return await self._known(owner, earlier.made), False
         self.bell.ring()
@@ -113,7 +120,7 @@ class JobStore:
     async def get(self, owner: Owner, id: str) -> Job | None:
         """The owner's job of that id."""
         sql = f"SELECT {JOB} FROM jobs WHERE id = :id AND {owner.where}"
-        return await self._one(sql, {"id": id, **owner.values})
+        return await self._one(owner, sql, {"id": id, **owner.values})
 
     async def list(self, owner: Owner, cursor: str | None, limit: int) -> Page[Job]:
         """The owner's jobs, newest first.
@@ -124,7 +131,7 @@ class JobStore:
         before = LAST if cursor is None else key_of("jobs", cursor)
         sql = f"SELECT {JOB} FROM jobs WHERE id < :before AND {owner.where} ORDER BY id DESC LIMIT :limit"
         values = {"before": before, "limit": limit + 1, **owner.values}
-        rows = await self._database.read(lambda connection: connection.execute(sql, values).fetchall())
+        rows = await self._read(owner, lambda connection: connection.execute(sql, values).fetchall())
         return page("jobs", [job_of(row) for row in rows], limit, lambda job: job.id)
 
     async def items(self, owner: Owner, id: str, cursor: str | None, limit: int) -> Page[Item]:
@@ -137,7 +144,7 @@ class JobStore:
         await self._known(owner, id)
         after = 0 if cursor is None else _number(key_of(id, cursor))
         values = {"id": id, "after": after, "limit": limit + 1}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_ITEMS, values).fetchall())
+        rows = await self._read(owner, lambda connection: connection.execute(SELECT_ITEMS, values).fetchall())
         return page(id, [item_of(row) for row in rows], limit, lambda item: str(item.number))
 
     async def all_items(self, owner: Owner, id: str) -> Sequence[Item]:
@@ -158,11 +165,11 @@ class JobStore:
         await self._known(owner, id)
         values = {"id": id, "now": now()}
 
-        def cancel(connection: sqlite3.Connection) -> None:
+        def cancel(connection: Connection) -> None:
             connection.execute(CANCEL_ITEMS, values)
             connection.execute(CANCEL_QUEUED, values)
 
-        await self._database.write(cancel)
+        await self._write(owner, cancel)
         self.bell.ring()
         return await self._known(owner, id)
 
@@ -178,13 +185,13 @@ class JobStore:
             raise NothingToRetry(f"the job {id} is {job.status}")
         values = {"id": id, "now": now()}
 
-        def retry(connection: sqlite3.Connection) -> bool:
+        def retry(connection: Connection) -> bool:
             again = connection.execute(RETRY_ITEMS, values).rowcount > 0 or job.status == "failed"
             if again:
                 connection.execute(RETRY, values)
             return again
 
-        if not await self._database.write(retry):
+        if not await self._write(owner, retry):
             raise NothingToRetry(f"all of the job {id} is done")
         self.bell.ring()
         return await self._known(owner, id)
@@ -206,22 +213,26 @@ class JobStore:
     async def pending(self, tenant: str, document: str) -> Item | None:
         """The newest part that waits to make this document, or that failed to."""
         values = {"tenant": tenant, "document": document}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_PENDING, values).fetchall())
+        owner = Owner(tenant, "")
+        rows = await self._read(owner, lambda connection: connection.execute(SELECT_PENDING, values).fetchall())
         return item_of(rows[0]) if rows else None
 
     async def uploaded(self, tenant: str, user: str, document: str) -> bool:
         """Whether that user has uploaded that document, as far as jobs are kept."""
-        return await self._exists(SELECT_UPLOADER, {"tenant": tenant, "user": user, "document": document})
+        values: dict[str, Value] = {"tenant": tenant, "user": user, "document": document}
+        return await self._read(
+            Owner(tenant, user), lambda connection: connection.execute(SELECT_UPLOADER, values).fetchone() is not None
+        )
 
     async def drop(self, tenant: str, document: str) -> Dropped:
         """Takes a document that is being deleted out of all jobs."""
         values = {"tenant": tenant, "document": document, "error": DELETED}
 
-        def drop(connection: sqlite3.Connection) -> Dropped:
+        def drop(connection: Connection) -> Dropped:
             waited = connection.execute(CANCEL_DOCUMENT, values).rowcount > 0
             return Dropped(waited, tuple(connection.execute(SELECT_DROPPED, values).fetchall()))
 
-        dropped = await self._database.write(drop)
+        dropped = await self._write(Owner(tenant, ""), drop)
         self.bell.ring()
         return dropped
 
@@ -229,14 +240,14 @@ class JobStore:
         """Queues the making of a title when a conversation has got its first answer; for `Turns`."""
         id, new = uuid7(), NewJob(tenant, user, "title", (NewItem(thread),))
 
-        def insert(connection: sqlite3.Connection) -> bool:
+        def insert(connection: Connection) -> bool:
             first = connection.execute(COUNT_ANSWERS, {"thread": thread}).fetchone() == (1, 0)
             if first:
                 insert_job(connection, id, new)
             return first
 
         try:
-            if await self._database.write(insert):
+            if await self._write(Owner(tenant, user), insert):
                 self.bell.ring()
         except DatabaseUnavailable as error:  # the first question stays the title
             log.warning("no title for the conversation %s: %s", thread, error)
@@ -247,12 +258,17 @@ class JobStore:
             raise UnknownJob(f"there is no job {id}")
         return job
 
-    async def _one(self, sql: str, values: dict[str, Value]) -> Job | None:
-        rows = await self._database.read(lambda connection: connection.execute(sql, values).fetchall())
+    async def _one(self, owner: Owner, sql: str, values: dict[str, Value]) -> Job | None:
+        rows = await self._read(owner, lambda connection: connection.execute(sql, values).fetchall())
         return job_of(rows[0]) if rows else None
 
-    async def _exists(self, sql: str, values: dict[str, Value]) -> bool:
-        return await self._database.read(lambda connection: connection.execute(sql, values).fetchone() is not None)
+    async def _read(self, owner: Owner, fn: Callable[[Connection], T]) -> T:
+        with owner.acting():
+            return await self._database.read(fn)
+
+    async def _write(self, owner: Owner, fn: Callable[[Connection], T]) -> T:
+        with owner.acting():
+            return await self._database.write(fn)
 
 
 def _number(key: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,7 @@ from knowledge.files import reason
 from knowledge.graph import GraphUnavailable
 from knowledge.ingest import Ingest
 from knowledge.kinds import ParseFailed
-from memory.sql import DatabaseUnavailable
-from memory.sqlite import Database
+from memory.sql import Connection, DatabaseUnavailable, SqlDatabase, acting_for, every_tenant
 from memory.store import MemoryUnavailable
 from serving.ids import uuid7
 from serving.job_progress import JobProgress
@@ -34,7 +32,7 @@ PASSING = (MemoryUnavailable, GraphUnavailable, DatabaseUnavailable, OSError)
 """What may pass: a backend that is away, a disk that is full."""
 
 RENAME = """UPDATE threads SET title = :title
-WHERE id = :thread AND tenant = :tenant AND user = :user AND title = :old"""
+WHERE id = :thread AND tenant = :tenant AND "user" = :user AND title = :old"""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ class Work:
         uploads: Uploads,
         retention: Retention,
         *,
-        database: Database,
+        database: SqlDatabase,
         ingest: Ingest,
         catalog: Catalog,
         repository: Repository,
@@ -103,14 +101,16 @@ class Work:
         await self._ingest.remove(tenant, document)
         await asyncio.to_thread(self._uploads.forget, tenant, document)
 
-    async def _try(self, job: str, attempt: int, number: int) -> None:
-        found = await self._progress.to_do(job, attempt, number)
+    async def _try(self, id: str, attempt: int, number: int) -> None:
+        found = await self._progress.to_do(id, attempt, number)
         if found is None:
             return
+        job = found[0]
         try:
-            await self._kinds[found[0].kind](*found)
+            with acting_for(job.tenant) if job.tenant else every_tenant():
+                await self._kinds[job.kind](*found)
         except (ParseFailed, PartFailed) as error:
-            await self._progress.end_item(job, number, str(error))
+            await self._progress.end_item(job.id, number, str(error))
 
     async def _take_in(self, job: Job, item: Item) -> None:
         """An upload becomes the document at its path."""
@@ -157,7 +157,7 @@ class Work:
         await self._progress.end_item(job.id, item.number)
 
 
-def _execute(connection: sqlite3.Connection, values: dict[str, str]) -> None:
+def _execute(connection: Connection, values: dict[str, str]) -> None:
     connection.execute(RENAME, values)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from knowledge.catalog import Catalog
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase, every_tenant
+from memory.sqlite import from_sql
 from serving.idempotency import LIFETIME, Idempotency
 from serving.job_progress import JobProgress
 from serving.job_records import NewItem
@@ -33,7 +33,7 @@ class Retention:
     """One pass over everything that grows old."""
 
     def __init__(
-        self, database: Database, catalog: Catalog, jobs: JobProgress, uploads: Uploads, *, event_hours: float
+        self, database: SqlDatabase, catalog: Catalog, jobs: JobProgress, uploads: Uploads, *, event_hours: float
     ) -> None:
         """`event_hours`: how long a run's events are kept after its end."""
         self._database, self._catalog, self._jobs, self._uploads = database, catalog, jobs, uploads
@@ -46,19 +46,20 @@ class Retention:
         }
 
     async def part(self, name: str) -> None:
-        """Does one of PARTS; a second time changes nothing.
+        """Does one of PARTS, acting for every tenant; a second time changes nothing.
 
         Raises:
             DatabaseUnavailable, GraphUnavailable, OSError: it cannot be done now.
         """
-        await self._parts[name]()
+        with every_tenant():
+            await self._parts[name]()
 
     async def events(self) -> None:
         """Removes the events of runs that have been over for long, or that are gone themselves."""
         before = datetime.now(UTC) - timedelta(hours=self._event_hours)
         values = {"before": stamp(before), "limit": AT_ONCE}
 
-        def forget(connection: sqlite3.Connection) -> bool:
+        def forget(connection: Connection) -> bool:
             runs = connection.execute(SELECT_EXPIRED, values).fetchall()
             connection.executemany(FORGET_EVENTS, runs)
             return bool(runs)
@@ -73,7 +74,7 @@ class Retention:
     async def uploads(self) -> None:
         """Removes the bytes that no job and no document needs."""
         tenants = await self._database.read(lambda connection: connection.execute(SELECT_TENANTS).fetchall())
-        names = {tenant_folder(tenant): str(tenant) for (tenant,) in tenants}
+        names = {tenant_folder(from_sql(tenant)): from_sql(tenant) for (tenant,) in tenants}
         for folder in await asyncio.to_thread(self._uploads.tenants):
             for job in await asyncio.to_thread(self._uploads.waiting, folder):
                 if not await self._jobs.has_left(job):
