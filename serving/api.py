@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Lifespan
 
 from serving.auth import Access
+from serving.bus import Bus
 from serving.docs_page import POLICY, docs_page
 from serving.errors import handle_errors
 from serving.guards import Guard
@@ -63,7 +64,7 @@ PAGE = {"Content-Security-Policy": POLICY}
 def create_app(runtime: Runtime) -> FastAPI:
     """The application over open parts; whoever opened them closes them."""
     keys = Keys(runtime.database)
-    app = _empty(runtime.settings, lambda: keys)
+    app = _empty(runtime.settings, lambda: keys, lambda: runtime.bus)
     _add_wires(app, runtime)
     return app
 
@@ -71,20 +72,24 @@ def create_app(runtime: Runtime) -> FastAPI:
 def create_standalone(settings: Settings) -> FastAPI:
     """The application that opens its own parts when the server starts, and closes them when it ends."""
     keys: list[Keys] = []
+    buses: list[Bus] = []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_runtime(settings) as runtime, working(runner_of(runtime)) as runner:
             keys.append(Keys(runtime.database))
+            buses.append(runtime.bus)
             _add_wires(app, runtime)
             runner.start()
             await runtime.turns.take_up()
             yield
 
-    return _empty(settings, lambda: keys[0], lifespan)
+    return _empty(settings, lambda: keys[0], lambda: buses[0], lifespan)
 
 
-def _empty(settings: Settings, keys: Callable[[], Keys], lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def _empty(
+    settings: Settings, keys: Callable[[], Keys], bus: Callable[[], Bus], lifespan: Lifespan[FastAPI] | None = None
+) -> FastAPI:
     app = FastAPI(
         title="Parley",
         version=version("parley"),
@@ -94,7 +99,7 @@ def _empty(settings: Settings, keys: Callable[[], Keys], lifespan: Lifespan[Fast
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    limits = RateLimits(settings.rate_per_minute) if settings.rate_per_minute else None
+    limits = RateLimits(settings.rate_per_minute, bus) if settings.rate_per_minute else None
     app.add_middleware(Access, keys=keys, limits=limits)
     handle_errors(app)
     app.add_middleware(Guard, settings=settings)  # the outermost is added last

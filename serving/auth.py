@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from memory.sql import DatabaseUnavailable
+from serving.buckets import Taken
 from serving.errors import ApiError, error_response, translate
 from serving.guards import add_headers
 from serving.keys import Bearer, Keys
-from serving.limits import RateLimits, Taken
+from serving.limits import RateLimits
 from serving.principal import LOCAL, Principal
 
 PRINCIPAL = "parley.principal"
@@ -76,14 +77,14 @@ class Access:
         sent = _token(scope)
         bearer = await keys.bearer(sent) if sent else None
         if bearer is not None:
-            self._count(scope, bearer)
+            await self._count(scope, bearer)
             return bearer.principal
         return None if await keys.any() or not _is_near(scope) else LOCAL
 
-    def _count(self, scope: Scope, bearer: Bearer) -> None:
+    async def _count(self, scope: Scope, bearer: Bearer) -> None:
         if self._limits is None or scope["path"] == READY:
             return
-        taken = self._limits.take(bearer.key)
+        taken = await self._limits.take(bearer.key)
         add_headers(scope, _rate_headers(self._limits.per_minute, taken))
         if not taken.allowed:
             raise ApiError(

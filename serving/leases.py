@@ -1,10 +1,12 @@
 """Which process runs what: runs whose process has died are ended or queued, queued ones are taken, others are told
-to stop. For runs of this process see turns.py."""
+to stop. Whoever lives is asked before the rows are written; each write then holds only for a run that is still the
+process's that was asked about. For runs of this process see turns.py."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 
 from graphs.events import RunCancelled, RunIncomplete
@@ -20,13 +22,30 @@ DIED = "the process that ran it ended before the answer was complete"
 _RUN = ", ".join(RUN_COLUMNS)
 SELECT_ACTIVE = f"SELECT id, process, background FROM runs WHERE finished_at IS NULL AND {ACTIVE} AND process <> ''"
 SELECT_ONE = f"SELECT process FROM runs WHERE id = ? AND {ACTIVE}"
-QUEUE = "UPDATE runs SET status = 'queued', process = '' WHERE id = ?"
+QUEUE = f"UPDATE runs SET status = 'queued', process = '' WHERE id = ? AND process = ? AND {ACTIVE}"
+HAS_QUEUED = "SELECT 1 FROM runs WHERE finished_at IS NULL AND status = 'queued' AND process = '' LIMIT 1"
 TAKE = f"""UPDATE runs SET process = ?, cancelling = 0
 WHERE finished_at IS NULL AND status = 'queued' AND process = '' RETURNING {_RUN}"""
-ASK = "UPDATE runs SET cancelling = 1 WHERE id = ?"
-SELECT_ASKED = "SELECT id FROM runs WHERE process = ? AND cancelling AND finished_at IS NULL"
+ASK = f"UPDATE runs SET cancelling = 1 WHERE id = ? AND process = ? AND {ACTIVE}"
+SELECT_HELD = f"SELECT id, process, cancelling FROM runs WHERE finished_at IS NULL AND {ACTIVE} AND process <> ''"
 
-Cancelled = Literal["over", "ended", "asked"]
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What became of the wish that a run ends."""
+
+    how: Literal["over", "ended", "asked"]
+    process: str = ""
+    """Who was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run that is under way, as its row says."""
+
+    process: str
+    cancelling: bool
+    """Another process wants its end."""
 
 
 class Leases:
@@ -39,63 +58,72 @@ class Leases:
         """Cares for runs that are under way without a process, and says how many: an interactive one becomes
         incomplete and keeps what it had said, a background one waits to be taken. `alive`: ids of the runs that this
         process works on."""
+        rows = await self._database.read(lambda connection: connection.execute(SELECT_ACTIVE).fetchall())
+        dead = await self._presence.gone({process for _, process, _ in rows})
+        gone = [
+            (id, process, background)
+            for id, process, background in rows
+            if process in dead or (self._presence.is_mine(process) and id not in alive)
+        ]
+        if not gone:
+            return 0
         now = self._rows.now()
-        living = set(alive)
 
         def care(connection: sqlite3.Connection) -> int:
-            rows = connection.execute(SELECT_ACTIVE).fetchall()
-            gone = [(id, background) for id, process, background in rows if self._is_gone(id, process, living)]
-            for id, background in gone:
+            cared = 0
+            for id, process, background in gone:
                 if background:
-                    connection.execute(QUEUE, (id,))
+                    cared += connection.execute(QUEUE, (id, process)).rowcount
                 else:
-                    _end(connection, id, "incomplete", now)
-            return len(gone)
+                    cared += _end(connection, id, process, "incomplete", now)
+            return cared
 
         return await self._database.write(care)
 
     async def take(self) -> list[Run]:
         """Makes all runs that wait for a process this one's."""
+        if not await self._database.read(lambda connection: connection.execute(HAS_QUEUED).fetchone()):
+            return []
         name = self._presence.name
         return await self._database.write(
             lambda connection: [run_of(row) for row in connection.execute(TAKE, (name,)).fetchall()]
         )
 
     async def cancel(self, run: str) -> Cancelled:
-        """Ends a run that no living process works on ("ended"), or asks the one that does ("asked"): it looks four
-        times a second. "over": it had ended. Not for a run that this process works on."""
-        now = self._rows.now()
-
-        def stop(connection: sqlite3.Connection) -> Cancelled:
-            row = connection.execute(SELECT_ONE, (run,)).fetchone()
+        """Ends a run that no living process works on ("ended"), or asks the one that does ("asked"). "over": it had
+        ended. Not for a run that this process works on."""
+        while True:
+            row = await self._database.read(lambda connection: connection.execute(SELECT_ONE, (run,)).fetchone())
             if row is None:
-                return "over"
-            if not row[0] or self._is_gone(run, row[0], set()):
-                _end(connection, run, "cancelled", now)
-                return "ended"
-            connection.execute(ASK, (run,))
-            return "asked"
+                return Cancelled("over")
+            process: str = row[0]
+            if not process or self._presence.is_mine(process) or await self._presence.gone({process}):
+                how, done = "ended", await self._end(run, process)
+            else:
+                how, done = "asked", await self._ask(run, process)
+            if done:  # else it has changed hands
+                return Cancelled(how, process)
 
-        return await self._database.write(stop)
+    async def held(self) -> dict[str, Held]:
+        """The runs that processes work on, by id."""
+        rows = await self._database.read(lambda connection: connection.execute(SELECT_HELD).fetchall())
+        return {id: Held(process, bool(cancelling)) for id, process, cancelling in rows}
 
-    async def asked(self) -> list[str]:
-        """Ids of this process's runs whose end another process wants."""
-        name = self._presence.name
-        return await self._database.read(
-            lambda connection: [id for (id,) in connection.execute(SELECT_ASKED, (name,))]
-        )  # fmt: skip
+    async def _end(self, run: str, process: str) -> bool:
+        now = self._rows.now()
+        return await self._database.write(lambda connection: _end(connection, run, process, "cancelled", now))
 
-    def _is_gone(self, run: str, process: str, alive: set[str]) -> bool:
-        if process == self._presence.name:
-            return run not in alive
-        return self._presence.is_gone(process)
+    async def _ask(self, run: str, process: str) -> bool:
+        return await self._database.write(lambda connection: connection.execute(ASK, (run, process)).rowcount > 0)
 
 
-def _end(connection: sqlite3.Connection, run: str, status: Literal["cancelled", "incomplete"], now: str) -> None:
-    """Ends a run from what is stored of it."""
+def _end(
+    connection: sqlite3.Connection, run: str, process: str, status: Literal["cancelled", "incomplete"], now: str
+) -> bool:
+    """Ends a run from what is stored of it. False when it is no longer that process's."""
     events = [one.event for one in run_log.events_of(connection, run)]
     said = so_far(events)
     last = RunCancelled(said.text) if status == "cancelled" else RunIncomplete(DIED, said.text)
     end = RunEnd(status, error="" if status == "cancelled" else DIED)
     answer = Answer(said.text, status, said.citations) if said.text else None
-    run_log.end_run(connection, run, end, answer, [*events, last], now)
+    return run_log.end_run(connection, run, process, end, answer, [*events, last], now)

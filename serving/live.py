@@ -14,8 +14,9 @@ from serving.run_log import Part
 AHEAD = 32
 """How many events an attached run may be ahead of its reader; then it waits, and the model with it."""
 
-Stop = Literal["cancelled", "incomplete", "parked"]
-"""Why a run is cut: somebody wants its end; this process ends; this process ends and the run goes on later."""
+Stop = Literal["cancelled", "incomplete", "parked", "lost"]
+"""Why a run is cut: somebody wants its end; this process ends; this process ends and the run goes on later; another
+process has taken it, having found this one dead."""
 
 
 class LiveRun:
@@ -23,9 +24,12 @@ class LiveRun:
 
     task: asyncio.Task[None]
 
-    def __init__(self, id: str, *, background: bool, told: Sequence[Sequenced] = ()) -> None:
-        """`told`: what it had said, all of it stored, before it was taken up again."""
-        self.id, self.background = id, background
+    def __init__(
+        self, id: str, tenant: str, *, background: bool, process: str = "", told: Sequence[Sequenced] = ()
+    ) -> None:
+        """`process`: the name under which this process has it; `told`: what it had said, all of it stored, before it
+        was taken up again."""
+        self.id, self.tenant, self.background, self.process = id, tenant, background, process
         self.events = list(told)
         self.stored = len(self.events)
         """So many of the events are in the table."""
@@ -59,7 +63,7 @@ class LiveRun:
 
     def unstored(self) -> Part:
         """The events that are not yet in the table."""
-        return Part(self.id, self.stored + 1, tuple(one.event for one in self.events[self.stored :]))
+        return Part(self.id, self.process, self.stored + 1, tuple(one.event for one in self.events[self.stored :]))
 
     def tell(self, event: Event) -> None:
         """Gives an event its number and shows it to the readers."""
@@ -71,6 +75,16 @@ class LiveRun:
         while not self.background and len(self.events) - self._read >= AHEAD:
             self._space.clear()
             await self._space.wait()
+
+    def keep(self, upto: int) -> None:
+        """The events up to that number are in the table."""
+        self.stored = upto
+        self._news.set()
+
+    def shown(self, *, attached: bool = False) -> int:
+        """So many events may be shown. Of a run that can be taken up elsewhere only stored ones: who goes on from
+        an event that died with its process would miss what comes in its place."""
+        return self.stored if self.background and not attached else len(self.events)
 
     def leave(self) -> None:
         """Readers get what is left and end."""
@@ -116,7 +130,7 @@ class LiveRun:
         """The events with numbers above `after`, then those that come, until no more will. The `attached` reader is
         the one that the run waits for."""
         while True:
-            while after < len(self.events):
+            while after < self.shown(attached=attached):
                 one = self.events[after]
                 after += 1
                 if attached:

@@ -40,6 +40,8 @@ def fate(run: LiveRun) -> str:
     """What became of a run when the server was stopped."""
     if run.ended:
         return f"run {run.id} ended before the server did: {KINDS[type(run.events[-1].event)]}"
+    if run.stop == "lost":
+        return f"run {run.id} goes on in another server, which had found this one dead"
     if run.background:
         return f"run {run.id} is parked: the next server on this data folder goes on with it"
     return f"run {run.id} could not be stored before the server ended"

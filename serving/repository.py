@@ -60,8 +60,8 @@ SELECT_RUN = f"SELECT {_RUN} FROM runs WHERE id = :id AND {_OWNED}"
 SELECT_OVER = f"SELECT NOT {ACTIVE} FROM runs WHERE id = ?"
 SELECT_ANSWER = f"SELECT {_MESSAGE} FROM messages WHERE thread = :thread AND number = :number"
 HAS_EVENTS = "SELECT 1 FROM events WHERE run = ? LIMIT 1"
-START_RUN = "UPDATE runs SET status = 'running' WHERE id = :id AND status = 'queued'"
-REST_RUN = f"UPDATE runs SET status = :status, process = '' WHERE id = :id AND {ACTIVE}"
+START_RUN = f"UPDATE runs SET status = 'running' WHERE id = :id AND process = :process AND {ACTIVE}"
+REST_RUN = f"UPDATE runs SET status = :status, process = '' WHERE id = :id AND process = :process AND {ACTIVE}"
 
 HISTORY_MESSAGES = 1000
 """So many of a conversation's messages, at most, are what a turn knows beside the summary."""
@@ -91,15 +91,12 @@ class Told:
 class Repository:
     """Reads and writes the rows through the owner of the one file; what is read for somebody is bound to its owner."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Takes its place in the folder of the database: runs that begin here are this process's."""
-        self.database = database
-        self.presence = Presence(database.path.parent)
+    def __init__(
+        self, database: Database, presence: Presence, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """`presence`: runs that begin here are its process's; whoever opened it closes it."""
+        self.database, self.presence = database, presence
         self._clock = clock
-
-    def close(self) -> None:
-        """Leaves: runs that are not over are without a process from now on."""
-        self.presence.close()
 
     def now(self) -> str:
         """This moment as it is stored."""
@@ -167,37 +164,36 @@ class Repository:
 
         return await self.database.read(select)
 
-    async def start_run(self, id: str) -> None:
-        """A run that was queued works from now on."""
-        await self.database.write(lambda connection: _execute(connection, START_RUN, {"id": id}))
+    async def start_run(self, id: str, process: str) -> bool:
+        """A run that was queued works from now on. False when it is not, or no longer, that process's."""
+        values = {"id": id, "process": process}
+        return await self.database.write(lambda connection: connection.execute(START_RUN, values).rowcount > 0)
 
-    async def keep_events(self, parts: Sequence[Part]) -> None:
-        """Stores what runs under way have said since the last time."""
-
-        def store(connection: sqlite3.Connection) -> None:
-            for part in parts:
-                run_log.keep(connection, part)
-
-        await self.database.write(store)
+    async def keep_events(self, parts: Sequence[Part]) -> list[bytes | None]:
+        """Stores what runs under way have said since the last time; each part as it is kept, None for one of a run
+        that is no longer its process's, of which nothing is stored."""
+        return await self.database.write(lambda connection: [run_log.keep(connection, part) for part in parts])
 
     async def rest_run(self, status: Literal["queued", "waiting"], part: Part) -> None:
-        """A run stops here for now, with its last events; nobody runs it."""
+        """A run stops here for now, with its last events; nobody runs it. Nothing changes when it is no longer the
+        part's process's."""
 
         def store(connection: sqlite3.Connection) -> None:
-            if connection.execute(REST_RUN, {"id": part.run, "status": status}).rowcount:
-                run_log.keep(connection, part)
+            run_log.keep(connection, part)
+            connection.execute(REST_RUN, {"id": part.run, "process": part.process, "status": status})
 
         await self.database.write(store)
 
     async def finish_run(
-        self, run: str, end: RunEnd, answer: Answer | None = None, events: Sequence[Event] = ()
-    ) -> None:
+        self, run: str, process: str, end: RunEnd, answer: Answer | None = None, events: Sequence[Event] = ()
+    ) -> bool:
         """Records how a run ended, the answer of one in a conversation as it was sent, and all events of the run,
-        the last included. Nothing is stored of a run that nobody began or that was over."""
+        the last included. False, and nothing is stored, of a run that nobody began, that was over, or that is no
+        longer that process's."""
         now = self.now()
-        await self.database.write(
-            lambda connection: run_log.end_run(connection, run, end, answer, events, now)
-        )  # fmt: skip
+        return await self.database.write(
+            lambda connection: run_log.end_run(connection, run, process, end, answer, events, now)
+        )
 
     async def run(self, tenant: str, user: str, id: str) -> Run | None:
         """The owner's run of that id."""

@@ -84,10 +84,10 @@ def message_values(thread: str, run: str, role: str, answer: Answer, now: str) -
     }  # fmt: skip
 
 
-def end_values(run: str, end: RunEnd, now: str) -> dict[str, str | int]:
+def end_values(run: str, process: str, end: RunEnd, now: str) -> dict[str, str | int]:
     """The end of a run, for FINISH_RUN."""
     return {
-        "id": run, "now": now, "status": end.status, "model": end.model, "outcome": end.outcome,
+        "id": run, "process": process, "now": now, "status": end.status, "model": end.model, "outcome": end.outcome,
         "finish": end.finish, "prompt_tokens": end.usage.prompt_tokens,
         "completion_tokens": end.usage.completion_tokens, "model_calls": end.usage.model_calls,
         "tool_calls": end.usage.tool_calls, "verdicts": _json(end.verdicts), "notes": _json(end.notes),

@@ -18,10 +18,13 @@ FROM messages WHERE thread = :thread RETURNING {_MESSAGE}"""
 FINISH_RUN = f"""UPDATE runs SET status = :status, finished_at = :now, model = :model, outcome = :outcome,
 finish = :finish, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, model_calls = :model_calls,
 tool_calls = :tool_calls, verdicts = :verdicts, notes = :notes, error = :error
-WHERE id = :id AND {ACTIVE} RETURNING thread"""
+WHERE id = :id AND process = :process AND {ACTIVE} RETURNING thread"""
 SET_ANSWER = "UPDATE runs SET answer = :answer WHERE id = :id"
 TOUCH_THREAD = "UPDATE threads SET updated_at = :now WHERE id = :thread"
-INSERT_EVENTS = "INSERT OR REPLACE INTO events (run, first, last, body) VALUES (?, ?, ?, ?)"
+INSERT_EVENTS = "INSERT INTO events (run, first, last, body) VALUES (?, ?, ?, ?)"
+KEEP_EVENTS = f"""INSERT INTO events (run, first, last, body) SELECT id, :first, :last, :body FROM runs
+WHERE id = :run AND process = :process AND {ACTIVE}
+ON CONFLICT (run, first) DO UPDATE SET last = excluded.last, body = excluded.body"""
 """A part that is on its way to the file is stored once more, with what came after it, when its run stops just then."""
 DELETE_EVENTS = "DELETE FROM events WHERE run = ?"
 DELETE_CHECKPOINTS = ("DELETE FROM checkpoints WHERE run = ?", "DELETE FROM checkpointwrites WHERE run = ?")
@@ -35,23 +38,36 @@ class Part:
     """Some of a run's events, in order; the first has the number `first`."""
 
     run: str
+    process: str
+    """Which process says so: another's run is not written to."""
     first: int
     events: tuple[Event, ...]
 
 
-def keep(connection: sqlite3.Connection, part: Part) -> None:
-    """Stores more events of a run that is not over."""
-    if part.events:
-        last = part.first + len(part.events) - 1
-        connection.execute(INSERT_EVENTS, (part.run, part.first, last, pack(part.events)))
+def keep(connection: sqlite3.Connection, part: Part) -> bytes | None:
+    """Stores more events of a run that is not over and still its process's, and gives them as they are kept."""
+    if not part.events:
+        return None
+    body = pack(part.events)
+    values = {
+        "run": part.run, "process": part.process, "first": part.first, "last": part.first + len(part.events) - 1,
+        "body": body,
+    }  # fmt: skip
+    return body if connection.execute(KEEP_EVENTS, values).rowcount else None
 
 
 def end_run(
-    connection: sqlite3.Connection, run: str, end: RunEnd, answer: Answer | None, events: Sequence[Event], now: str
+    connection: sqlite3.Connection,
+    run: str,
+    process: str,
+    end: RunEnd,
+    answer: Answer | None,
+    events: Sequence[Event],
+    now: str,
 ) -> bool:
     """Records the end of a run, its answer where it is one of a conversation, and all its events in one blob.
-    False, and nothing is stored, when there is no such run or it was over."""
-    row = connection.execute(FINISH_RUN, end_values(run, end, now)).fetchone()
+    False, and nothing is stored, when there is no such run, it was over, or it is no longer that process's."""
+    row = connection.execute(FINISH_RUN, end_values(run, process, end, now)).fetchone()
     if row is None:
         return False
     thread, kept = row[0], NOTHING

@@ -25,10 +25,12 @@ from memory.minilm import MiniLM, MiniLMWords
 from memory.open import open_memory
 from memory.sqlite import Database, DatabaseUnavailable
 from memory.store import MemoryStore, MemoryUnavailable
+from serving.bus import Bus, open_bus
 from serving.database import open_database
 from serving.job_store import JobStore
 from serving.leases import Leases
 from serving.principal import Principal
+from serving.processes import FolderPresence
 from serving.repository import Repository
 from serving.settings import Settings
 from serving.turns import Engine, Turns
@@ -55,6 +57,7 @@ class Runtime:
     model: OpenModel | None
     jobs: JobStore
     uploads: Uploads
+    bus: Bus
 
     async def search(self, principal: Principal, query: str, limit: int) -> list[Found]:
         """The passages that fit a query best, for the search door.
@@ -127,17 +130,20 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
             examples=await Examples.open(embedder, data / "cache"),
             model=None if model is None else model.model,
         )
-        rows = await asyncio.to_thread(Repository, database)
-        stack.push_async_callback(asyncio.to_thread, rows.close)
+        bus = await open_bus(settings.redis_url)
+        stack.push_async_callback(bus.close)
+        presence = await asyncio.to_thread(FolderPresence, data)
+        stack.push_async_callback(presence.close)
+        rows = Repository(database, presence)
         await Leases(rows).recover()
         jobs = JobStore(database)
         answered = {} if model is None else {"answered": jobs.title_later}  # without a model there is no better title
-        turns = Turns(deps, partial(load_engine, database), rows, limits_of(settings), **answered)
+        turns = Turns(deps, partial(load_engine, database), rows, limits_of(settings), **answered, bus=bus)
         stack.push_async_callback(turns.close)
         ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
         yield Runtime(
             settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model, jobs,
-            Uploads(data / "uploads"),
+            Uploads(data / "uploads"), bus,
         )  # fmt: skip
 
 

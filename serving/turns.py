@@ -25,13 +25,19 @@ from graphs.events import (
     RunStarted,
     Sequenced,
 )
+from memory.sql import DatabaseUnavailable
+from serving.bus import QUEUED_BELL, Bus, process_bell
 from serving.event_log import Said
+from serving.followers import Followers
 from serving.heartbeat import Heartbeat
 from serving.ids import uuid7
 from serving.leases import Leases
 from serving.live import LiveRun
+from serving.local_bus import LocalBus
+from serving.news import News
 from serving.outcomes import fate, outcome
 from serving.principal import Principal
+from serving.processes import without_token
 from serving.records import EventsGone, NewRun, Run, ServerStopping, ThreadBusy
 from serving.repository import Claim, History, Repository
 from serving.summaries import Summaries, spoken
@@ -41,8 +47,8 @@ log = logging.getLogger(__name__)
 
 BACKGROUND_RUNS = 16
 """So many background runs work at a time in one process; the others are queued."""
-POLL_SECONDS = 0.25
-"""How often a run of another process is looked at."""
+WATCH_SECONDS = 5.0
+"""How often a server looks for background runs that no process works on."""
 CANCEL_SECONDS = 5.0
 """How long a cancel waits for another process to obey."""
 STOPPING = "this server is being stopped and starts nothing new; try again in a moment"
@@ -108,7 +114,9 @@ class Turns:
         repository: Repository,
         limits: Limits,
         answered: Answered = _nobody,
+        bus: Bus | None = None,
     ) -> None:
+        """`bus`: what other servers are reached by; whoever opened it closes it. None: this process is alone."""
         self._deps, self._load, self._limits, self._answered = deps, load, limits, answered
         self._engine: Engine | None = None
         self._repository = repository
@@ -116,7 +124,11 @@ class Turns:
         self._live: dict[str, LiveRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         """Of the runs in `_live`, and of those whose end has been told and which are not quite done."""
-        self._heart = Heartbeat(repository, self._leases, self._live)
+        self._bus: Bus = LocalBus() if bus is None else bus
+        self._news = News(self._bus)
+        self._followers = Followers(repository, self._bus, self._live)
+        self._heart = Heartbeat(repository, self._leases, self._live, self._bus, self._news)
+        self._watch: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(BACKGROUND_RUNS)
         self._stopping = False
         self._summaries = Summaries(deps, repository, limits)
@@ -138,13 +150,19 @@ class Turns:
             ServerStopping: no new runs begin here.
         """
         live = self._launch(request, background=False)
+        heard = 0
         try:
             async with aclosing(live.follow(attached=True)) as events:
                 async for one in events:
                     if isinstance(one.event, Ending):
                         await live.result()  # a bug comes up here, not as an event
+                    heard = one.seq
                     yield one
             await live.result()
+            if not live.ended and not live.waits:
+                async with aclosing(self._told_elsewhere(request.principal, live.id, heard)) as events:
+                    async for one in events:
+                        yield one
         finally:
             live.cut("cancelled")
             with anyio.CancelScope(shield=True):
@@ -185,9 +203,12 @@ class Turns:
                     yield one
                 if told.over or not follow or self._stopping:
                     return
-                await asyncio.sleep(POLL_SECONDS)
+                async with aclosing(self._followers.follow(run, after)) as events:
+                    async for one in events:
+                        after = one.seq
+                        yield one
             elif not follow:
-                for one in live.events[after:]:
+                for one in live.events[after : live.shown()]:
                     yield one
                 return
             else:
@@ -205,25 +226,25 @@ class Turns:
             cut = live.cut("cancelled")
             await asyncio.wait([live.task])
             return cut
-        how = await self._leases.cancel(run.id)
-        if how == "asked":
+        cancelled = await self._leases.cancel(run.id)
+        if cancelled.how == "asked":
+            self._news.ring(process_bell(without_token(cancelled.process)))
             with anyio.move_on_after(CANCEL_SECONDS), suppress(EventsGone):
                 async with aclosing(self.events(run, after=sys.maxsize)) as nothing_more:
                     async for _ in nothing_more:
                         pass
-        return how != "over"
+        if cancelled.how == "ended":
+            self._news.end(run.tenant, run.id)
+        return cancelled.how != "over"
 
     async def take_up(self) -> int:
-        """Goes on with the background runs that no process works on, and says how many. For a server that starts."""
+        """Goes on with the background runs that no process works on, now and as long as this process serves; says how
+        many there are now. For a server that starts."""
         if self._stopping:
             return 0
-        await self._leases.recover(self._live)
-        runs = await self._leases.take()
-        for run in runs:
-            told = (await self._repository.events(run.id, 0)).events
-            live = LiveRun(run.id, background=True, told=told)
-            self._begin_work(live, partial(self._again, run, live), Resume())
-        return len(runs)
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._keep_watch(), name="watch for runs without a process")
+        return await self._take_up()
 
     async def drain(self, seconds: float = 0.0) -> list[str]:
         """Stops: no new run begins, background runs are parked between two steps for the next start, interactive ones
@@ -232,6 +253,10 @@ class Turns:
         Interactive runs that are cut are incomplete; background ones go on from their last checkpoint.
         """
         self._stopping = True
+        self._followers.stop()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         live = list(self._live.values())
         for run in live:
             if run.background:
@@ -253,12 +278,43 @@ class Turns:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._heart.close()
+        await self._news.close()
         await self._summaries.close()
+
+    async def _keep_watch(self) -> None:
+        async with self._bus.listening(QUEUED_BELL) as heard:
+            while True:
+                await heard.wait(WATCH_SECONDS)
+                try:
+                    await self._take_up()
+                except DatabaseUnavailable as error:
+                    log.warning("runs without a process could not be looked for, which is tried again: %s", error)
+
+    async def _take_up(self) -> int:
+        await self._leases.recover(self._live)
+        runs = await self._leases.take()
+        for run in runs:
+            if (before := self._live.get(run.id)) is not None:  # it was taken from this process, and has come back
+                before.cut("lost")
+                await asyncio.wait([before.task])
+            told = (await self._repository.events(run.id, 0)).events
+            live = LiveRun(run.id, run.tenant, background=True, process=run.process, told=told)
+            self._begin_work(live, partial(self._again, run, live), Resume())
+        return len(runs)
+
+    async def _told_elsewhere(self, who: Principal, id: str, after: int) -> AsyncGenerator[Sequenced, None]:
+        """The rest of an attached run that was taken from this process; it has no reader but the one here."""
+        run = await self._repository.run(who.tenant, who.user, id)
+        if run is None:  # it was cut before its row was stored
+            raise ServerStopping(STOPPING)
+        async with aclosing(self.events(run, after)) as events:
+            async for one in events:
+                yield one
 
     def _launch(self, request: TurnRequest, *, background: bool) -> LiveRun:
         if self._stopping:
             raise ServerStopping(STOPPING)
-        live = LiveRun(request.run or uuid7(), background=background)
+        live = LiveRun(request.run or uuid7(), request.principal.tenant, background=background)
         self._begin_work(live, partial(self._begin, request, live), None)
         return live
 
@@ -278,8 +334,10 @@ class Turns:
                 turn = await begin()
                 if live.background:
                     async with self._slots:
-                        await self._repository.start_run(live.id)
-                        last = await self._play(live, turn, resume)
+                        if await self._repository.start_run(live.id, live.process):
+                            last = await self._play(live, turn, resume)
+                        else:
+                            live.stop = "lost"
                 else:
                     last = await self._play(live, turn, resume)
         finally:
@@ -289,6 +347,8 @@ class Turns:
             finally:
                 self._live.pop(live.id, None)
                 live.leave()
+                if live.begun:
+                    self._news.end(live.tenant, live.id)
 
     async def _play(self, live: LiveRun, turn: Turn, resume: Resume | None) -> RunFinished | RunFailed | None:
         await self.warm()
@@ -314,7 +374,7 @@ class Turns:
             live.id, who.tenant, who.user, request.thread, request.caller_user, request.metadata, live.background
         )
         said = [message for message in request.messages if message.role in ("user", "assistant")]
-        history = await self._store(new, said, request.claim)
+        history = await self._store(new, live, said, request.claim)
         live.begun = True
         live.wake()
         messages = request.messages
@@ -333,13 +393,15 @@ class Turns:
             caller_tools=request.caller_tools,
         )
 
-    async def _store(self, new: NewRun, said: list[Message], claim: Claim | None) -> History:
+    async def _store(self, new: NewRun, live: LiveRun, said: list[Message], claim: Claim | None) -> History:
         """Stores the beginning; a conversation that a dead process kept busy is freed first."""
         try:
+            live.process = self._repository.presence.name  # as `begin` reads it, before it waits for anything
             return await self._repository.begin(new, said, claim)
         except ThreadBusy:
             if not await self._leases.recover(self._live):
                 raise
+        live.process = self._repository.presence.name
         return await self._repository.begin(new, said, claim)
 
     async def _again(self, run: Run, live: LiveRun) -> Turn:
@@ -360,6 +422,8 @@ class Turns:
     async def _end(self, live: LiveRun, turn: Turn | None, last: RunFinished | RunFailed | None) -> None:
         """Stores how a run ended, then tells it; or leaves it where it can be taken up."""
         raised = sys.exception()
+        if live.stop == "lost":
+            return  # its rows are another's, who tells the rest
         if not live.begun and isinstance(raised, Exception):
             return  # nothing was stored; a cancel, in contrast, may have come too late to keep it from being stored
         if last is None and not isinstance(raised, Exception) and live.stop != "cancelled":
@@ -368,12 +432,15 @@ class Turns:
                 return
             if live.background:
                 await self._repository.rest_run("queued", live.unstored())
+                self._news.ring(QUEUED_BELL)
                 return
         ending, end, answer = outcome(live, last, raised)
         events = [*(one.event for one in live.events), ending]
-        await self._repository.finish_run(live.id, end, answer, events)
+        if not await self._repository.finish_run(live.id, live.process, end, answer, events):
+            return  # another process has taken it, or has ended it
         self._live.pop(live.id, None)
         live.tell(ending)
+        live.keep(len(live.events))
         if turn is not None and turn.thread and end.status == "finished":
             self._summaries.later(turn)
             await self._answered(turn.tenant, turn.user, turn.thread)

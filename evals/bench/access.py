@@ -16,6 +16,7 @@ from serving.database import open_database
 from serving.guards import Guard
 from serving.keys import Keys
 from serving.limits import RateLimits
+from serving.local_bus import LocalBus
 from serving.principal import Principal
 from serving.settings import Settings
 
@@ -72,7 +73,8 @@ async def main() -> None:
         def find() -> Keys:
             return keys
 
-        limits = RateLimits(1_000_000)
+        bus = LocalBus()
+        limits = RateLimits(1_000_000, lambda: bus)
         bare = await microseconds(answer, "any")
         guard = await microseconds(Guard(answer, settings), "any")
         local = await microseconds(Access(answer, find, limits), "any")

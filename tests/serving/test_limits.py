@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from serving.api import create_app
+from serving.buckets import KEPT, Buckets
 from serving.keys import Keys
-from serving.limits import KEPT, RateLimits
 from serving.principal import Principal
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
@@ -45,60 +45,60 @@ async def key_of(runtime: Runtime, user: str) -> dict[str, str]:
 
 def test_a_full_bucket_holds_a_minutes_requests_and_then_one_comes_back_at_a_time() -> None:
     clock = Clock()
-    limits = RateLimits(60, clock)
-    taken = [limits.take("k") for _ in range(60)]
+    limits = Buckets(clock)
+    taken = [limits.take("k", 60) for _ in range(60)]
     assert all(one.allowed for one in taken)
     assert [one.left for one in taken] == list(range(59, -1, -1))
     assert taken[0].full == 1
-    assert limits.take("k") == (False, 0, 1, 60)
+    assert limits.take("k", 60) == (False, 0, 1, 60)
     clock.now += 1
-    assert limits.take("k") == (True, 0, 0, 60)
-    assert not limits.take("k").allowed
+    assert limits.take("k", 60) == (True, 0, 0, 60)
+    assert not limits.take("k", 60).allowed
     clock.now += 60
-    assert limits.take("k") == (True, 59, 0, 1)
+    assert limits.take("k", 60) == (True, 59, 0, 1)
 
 
 def test_a_refused_request_costs_nothing() -> None:
     clock = Clock()
-    limits = RateLimits(2, clock)
-    assert [limits.take("k").allowed for _ in range(10)] == [True, True] + [False] * 8
+    limits = Buckets(clock)
+    assert [limits.take("k", 2).allowed for _ in range(10)] == [True, True] + [False] * 8
     clock.now += 30
-    assert limits.take("k").allowed
+    assert limits.take("k", 2).allowed
 
 
 def test_each_key_has_a_bucket_of_its_own() -> None:
-    limits = RateLimits(1, Clock())
-    assert limits.take("a").allowed
-    assert limits.take("b").allowed
-    assert not limits.take("a").allowed
+    limits = Buckets(Clock())
+    assert limits.take("a", 1).allowed
+    assert limits.take("b", 1).allowed
+    assert not limits.take("a", 1).allowed
 
 
 @pytest.mark.parametrize("per_minute", [1, 7, 600, 1_000_000])
 def test_over_an_hour_no_more_passes_than_a_minute_at_once_and_the_rate_after_it(per_minute: int) -> None:
     clock = Clock()
-    limits = RateLimits(min(per_minute, 5_000), clock)
-    step = 60 / limits.per_minute / 3
+    limits, rate = Buckets(clock), min(per_minute, 5_000)
+    step = 60 / rate / 3
     passed = 0
     for _ in range(20_000):
-        passed += limits.take("k").allowed
+        passed += limits.take("k", rate).allowed
         clock.now += step
     elapsed = 19_999 * step
-    most = limits.per_minute + elapsed * limits.per_minute / 60
+    most = rate + elapsed * rate / 60
     assert most - 2 <= passed <= most + 1
 
 
 def test_buckets_that_are_full_again_are_forgotten_when_there_are_many() -> None:
     clock = Clock()
-    limits = RateLimits(60, clock)
+    limits = Buckets(clock)
     for number in range(KEPT):
-        limits.take(str(number))
-    limits.take("kept")
+        limits.take(str(number), 60)
+    limits.take("kept", 60)
     clock.now += 1.5
     for _ in range(3):
-        limits.take("kept")
-    limits.take("new")
-    assert not [name for name in ("0", str(KEPT - 1)) if limits.take(name).left != 59]
-    assert limits.take("kept").left == 57 - 1
+        limits.take("kept", 60)
+    limits.take("new", 60)
+    assert not [name for name in ("0", str(KEPT - 1)) if limits.take(name, 60).left != 59]
+    assert limits.take("kept", 60).left == 57 - 1
 
 
 async def test_a_key_that_asks_too_often_is_told_when_to_go_on(runtime: Runtime) -> None:

@@ -35,7 +35,7 @@ from serving.leases import DIED, Leases
 from serving.live import AHEAD
 from serving.outcomes import STOPPED
 from serving.principal import LOCAL
-from serving.processes import Presence
+from serving.processes import FolderPresence
 from serving.records import Answer, EventsGone, Run, ServerStopping, ThreadBusy
 from serving.runtime import open_runtime
 from serving.settings import Settings
@@ -131,7 +131,7 @@ async def test_what_a_dead_process_had_said_is_kept_as_incomplete(tmp_path: Path
             async with aclosing(other.turns.events(run)) as events:
                 await until(events, Cited)
             assert await Leases(other.rows).recover() == 0
-            dead.die()
+            await dead.die()
             assert await Leases(other.rows).recover() == 1
             assert await Leases(other.rows).recover() == 0
             left = await row(other, run.id)
@@ -152,7 +152,7 @@ async def test_a_dead_processs_conversation_is_freed_by_the_next_turn(tmp_path: 
         thread = await new_thread(dead)
         async with aclosing(dead.turns.run(asking("Where?", thread))) as reading:
             await until(reading, RunStarted)
-            dead.die()
+            await dead.die()
             await played(other.turns, asking("And now?", thread))
             assert [text for _, text, _ in await said(other, thread)] == ["Where?", "And now?", "The mill stands. [1]"]
 
@@ -182,7 +182,7 @@ async def test_a_background_run_of_a_dead_process_goes_on_in_the_next_with_highe
         run = await dead.turns.start(asking("Where?", thread))
         async with aclosing(other.turns.events(run)) as following:
             token = await until(following, Token)
-            dead.die()
+            await dead.die()
             assert await Leases(other.rows).recover() == 1
             assert (await row(other, run.id)).status == "queued"
             assert await other.turns.take_up() == 1
@@ -313,18 +313,18 @@ async def test_events_that_are_no_longer_kept_are_said_to_be_gone(tmp_path: Path
 
 
 async def test_a_process_is_gone_when_its_lock_is(tmp_path: Path) -> None:
-    mine, other = Presence(tmp_path), Presence(tmp_path)
-    assert not mine.is_gone(other.name)
-    assert not mine.is_gone(mine.name)
+    mine, other = FolderPresence(tmp_path), FolderPresence(tmp_path)
+    assert await mine.gone({other.name, mine.name}) == set()
+    assert (mine.is_mine(mine.name), mine.is_mine(other.name)) == (True, False)
     name = other.name
     del other  # as the kernel does it: the lock is dropped, the file stays
     assert (tmp_path / "processes" / name).exists()
-    third = Presence(tmp_path)
+    third = FolderPresence(tmp_path)
     assert not (tmp_path / "processes" / name).exists()
-    assert mine.is_gone(name)
-    third.close()
+    assert await mine.gone({name, third.name}) == {name}
+    await third.close()
     assert [file.name for file in (tmp_path / "processes").iterdir()] == [mine.name]
-    mine.close()
+    await mine.close()
     assert list((tmp_path / "processes").iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from memory.types import TRUST_USER, Label
 from serving.conversations import Conversations
 from serving.ids import uuid7
 from serving.principal import Principal
+from serving.processes import FolderPresence
 from serving.records import Answer, NewRun, RunEnd, Thread, UnknownThread
 from serving.repository import SCHEMA, Repository
 from serving.tables import schema
@@ -33,8 +34,8 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
 
 
 @pytest.fixture
-def repository(database: Database) -> Repository:
-    return Repository(database)
+def repository(database: Database, tmp_path: Path) -> Repository:
+    return Repository(database, FolderPresence(tmp_path))
 
 
 def said(text: str) -> Message:
@@ -54,7 +55,9 @@ async def test_a_conversation_keeps_its_messages_in_order_with_citations(reposit
     run = run_in(thread.id)
     await repository.begin(run, [said("How do I start? 🙂")])
     draft = Draft("Turn it on. [1]", "answered", "stop", "extractive", (CITATION,))
-    await repository.finish_run(run.id, RunEnd.of(draft), Answer(draft.text, citations=draft.citations))
+    await repository.finish_run(
+        run.id, repository.presence.name, RunEnd.of(draft), Answer(draft.text, citations=draft.citations)
+    )
     messages = await repository.messages(*ME, thread.id)
     assert [(message.number, message.role, message.content) for message in messages] == [
         (1, "user", "How do I start? 🙂"),
@@ -70,7 +73,7 @@ async def test_the_newest_messages_come_when_a_limit_is_set(repository: Reposito
     for text in ("one", "two", "three", "four"):
         run = run_in(thread.id)
         await repository.begin(run, [said(text)])
-        await repository.finish_run(run.id, RunEnd("cancelled"))
+        await repository.finish_run(run.id, repository.presence.name, RunEnd("cancelled"))
     newest = await repository.messages(*ME, thread.id, limit=2)
     assert [message.content for message in newest] == ["three", "four"]
     later = await repository.messages(*ME, thread.id, after=3)
@@ -81,7 +84,9 @@ async def test_an_answer_that_broke_off_is_stored_as_incomplete(repository: Repo
     thread = await new_thread(repository, ME)
     run = run_in(thread.id)
     await repository.begin(run, [said("Tell me")])
-    await repository.finish_run(run.id, RunEnd("failed", error="the model broke off"), Answer("Once", "incomplete"))
+    await repository.finish_run(
+        run.id, repository.presence.name, RunEnd("failed", error="the model broke off"), Answer("Once", "incomplete")
+    )
     answer = (await repository.messages(*ME, thread.id))[-1]
     assert (answer.content, answer.status) == ("Once", "incomplete")
 
@@ -130,7 +135,7 @@ async def test_a_run_is_recorded_with_what_it_cost_and_how_it_ended(repository: 
         "Hm", "refused", "content_filter", "m", notes=(Note("withheld", "A sentence is missing."),),
         verdicts=(verdict,), usage=Usage(10, 5, 2, 1),
     )  # fmt: skip
-    await repository.finish_run(run.id, RunEnd.of(draft))
+    await repository.finish_run(run.id, repository.presence.name, RunEnd.of(draft))
     ended = await repository.run(*ME, run.id)
     assert ended is not None
     assert ended.finished_at is not None
@@ -140,7 +145,7 @@ async def test_a_run_is_recorded_with_what_it_cost_and_how_it_ended(repository: 
 
 
 async def test_the_end_of_a_run_that_nobody_started_changes_nothing(repository: Repository) -> None:
-    await repository.finish_run("missing", RunEnd("failed"), Answer("lost"))
+    await repository.finish_run("missing", repository.presence.name, RunEnd("failed"), Answer("lost"))
     assert await repository.run(*ME, "missing") is None
 
 

@@ -507,11 +507,8 @@ async def test_a_condition_that_is_missing_in_the_sql_is_found(
     world: World, runtime: Runtime, conditions: tuple[str, ...], leaky: str
 ) -> None:
     database = Unscoped(runtime.database, *conditions)
-    repository = Repository(database)
+    repository = Repository(database, runtime.repository.presence)
     mutated = create_app(replace(runtime, database=database, repository=repository, jobs=JobStore(database)))
-    try:
-        for path in ("/api/threads", "/api/threads/{thread_id}", "/api/runs/{run_id}", "/api/jobs/{job_id}"):
-            found = await leaks(world.against(mutated), only=Operation("get", path))
-            assert [leak for leak in found if leaky in leak], found
-    finally:
-        repository.close()
+    for path in ("/api/threads", "/api/threads/{thread_id}", "/api/runs/{run_id}", "/api/jobs/{job_id}"):
+        found = await leaks(world.against(mutated), only=Operation("get", path))
+        assert [leak for leak in found if leaky in leak], found

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import anyio
 import pytest
@@ -24,6 +25,7 @@ from serving.conversations import Conversations
 from serving.leases import Leases
 from serving.live import LiveRun
 from serving.principal import Principal
+from serving.processes import FolderPresence
 from serving.records import Run, StoredMessage, UnknownThread
 from serving.repository import Repository
 from serving.runtime import Runtime, load_engine, open_runtime
@@ -274,9 +276,10 @@ async def test_a_bug_in_a_background_run_is_its_last_event_and_in_the_log(
     assert any(run.id in record.getMessage() and record.exc_info for record in caplog.records)
 
 
-async def test_the_clock_stepped_back_an_hour_loses_and_reorders_nothing(runtime: Runtime) -> None:
+async def test_the_clock_stepped_back_an_hour_loses_and_reorders_nothing(runtime: Runtime, tmp_path: Path) -> None:
     times = [datetime(2026, 5, 1, 12, 0, tzinfo=UTC)]
-    rows = Repository(runtime.database, clock=lambda: times[-1])
+    presence = FolderPresence(tmp_path)
+    rows = Repository(runtime.database, presence, clock=lambda: times[-1])
     door = Turns(runtime.deps, partial(load_engine, runtime.database), rows, Limits())
     thread = await new_thread(runtime)
     questions = ("Who built the Old Mill?", "And when was it closed?", "Who built it again?")
@@ -290,7 +293,7 @@ async def test_the_clock_stepped_back_an_hour_loses_and_reorders_nothing(runtime
     assert stored[0].created_at > stored[2].created_at > stored[4].created_at
     assert all(m.status == "complete" for m in stored)
     await door.close()
-    rows.close()
+    await presence.close()
 
 
 async def test_several_new_messages_are_stored_in_order_and_name_the_conversation(runtime: Runtime) -> None:

@@ -14,8 +14,10 @@ from graphs.control import Durability, Park, Resume
 from graphs.events import Event, RunFinished, RunStarted, Sequenced
 from memory.sqlite import Database
 from memory.types import TRUST_USER, Label
+from serving.bus import Bus
 from serving.database import open_database
 from serving.principal import LOCAL
+from serving.processes import FolderPresence
 from serving.repository import Repository
 from serving.turns import TurnRequest, Turns
 
@@ -63,25 +65,27 @@ class ToldEngine:
 class Process:
     """What one process has open: its own connections, its place in the folder, its runs."""
 
-    def __init__(self, database: Database, deps: Deps, engine: ToldEngine) -> None:
+    def __init__(self, database: Database, deps: Deps, engine: ToldEngine, bus: Bus | None) -> None:
         self.database, self.engine = database, engine
-        self.rows = Repository(database)
-        self.turns = Turns(deps, lambda: engine, self.rows, Limits())
+        self.rows = Repository(database, FolderPresence(database.path.parent))
+        self.turns = Turns(deps, lambda: engine, self.rows, Limits(), bus=bus)
 
-    def die(self) -> None:
+    async def die(self) -> None:
         """The kernel has dropped its lock; what it does from now on nobody waits for."""
-        self.rows.presence.close()
+        await self.rows.presence.close()
 
 
 @asynccontextmanager
-async def process(folder: Path, deps: Deps, *played: Event | Exception | anyio.Event) -> AsyncGenerator[Process]:
-    """A process on the folder, closed in the end."""
+async def process(
+    folder: Path, deps: Deps, *played: Event | Exception | anyio.Event, bus: Bus | None = None
+) -> AsyncGenerator[Process]:
+    """A process on the folder, closed in the end; `bus`: how it reaches others, by the file alone when None."""
     database = await open_database(folder)
     try:
-        one = Process(database, deps, ToldEngine(*played))
+        one = Process(database, deps, ToldEngine(*played), bus)
         yield one
         await one.turns.close()
-        one.rows.close()
+        await one.rows.presence.close()
     finally:
         await database.close()
 

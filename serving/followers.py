@@ -1,0 +1,71 @@
+"""Readers of runs that other processes work on: what the bus says, and what the record says where that leaves gaps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+
+from graphs.events import Sequenced
+from serving.bell import Heard
+from serving.bus import Bus, BusUnavailable, run_bell
+from serving.event_log import unpack
+from serving.live import LiveRun
+from serving.records import Run
+from serving.repository import Repository
+
+
+class Followers:
+    """Follows runs of other processes. Event numbers make the change between bus and record exact."""
+
+    def __init__(self, repository: Repository, bus: Bus, live: Mapping[str, LiveRun]) -> None:
+        """`live`: the runs of this process, which are not followed here."""
+        self._repository, self._bus, self._live = repository, bus, live
+        self._waiting: set[Heard] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """All who follow here get what is stored, and end."""
+        self._stopping = True
+        for heard in self._waiting:
+            heard.ring()
+
+    async def follow(self, run: Run, after: int) -> AsyncGenerator[Sequenced, None]:
+        """The events with numbers above `after` as they come, until the run is over or works in this process.
+
+        Raises:
+            EventsGone: the run is over and its events are no longer kept.
+        """
+        async with self._bus.listening(run_bell(run.id)) as heard:
+            self._waiting.add(heard)
+            try:
+                rung = False  # what was stored before the bell could be heard is in the record
+                while True:
+                    news = await self._published(run, after) if rung else []
+                    over = False
+                    if not news:
+                        told = await self._repository.events(run.id, after)
+                        news, over = told.events, told.over
+                    for one in news:
+                        after = one.seq
+                        yield one
+                    if over or self._stopping or run.id in self._live:
+                        return
+                    rung = await heard.wait(self._bus.look_seconds)
+            finally:
+                self._waiting.discard(heard)
+
+    async def _published(self, run: Run, after: int) -> list[Sequenced]:
+        """What the bus has of the events after `after`, up to the first gap; none when it is lost."""
+        try:
+            chunks = await self._bus.read(run.tenant, run.id, after)
+        except BusUnavailable:
+            return []
+        events: list[Sequenced] = []
+        for chunk in chunks:
+            if chunk.first > after + 1:
+                break
+            told = unpack(run.id, chunk.body)
+            events += [
+                Sequenced(run.id, seq, event) for seq, event in enumerate(told, start=chunk.first) if seq > after
+            ]
+            after = chunk.last
+        return events
