@@ -210,7 +210,6 @@ class Instance:
         _children[child.pid] = child
         write_private(self.pid_file, f"{child.pid}\n")
         await self._wait_until_ready(psutil.Process(child.pid))
-        self.save()
         return True
 
     async def stop(self) -> None:
@@ -235,7 +234,9 @@ class Instance:
             if not await _gone(process, STOP_SECONDS):
                 process.kill()
                 await _gone(process, STOP_SECONDS)
-            for child in children:  # a killed parent leaves its workers to end by themselves: nothing keeps its port
+            for child in children:  # a killed parent leaves its workers alive, on its port
+                if number == signal.SIGKILL and child.is_running():
+                    child.kill()
                 await _gone(child, STOP_SECONDS)
         self.pid_file.unlink(missing_ok=True)
 
@@ -259,6 +260,7 @@ class Instance:
             while True:
                 wanting = await self.kind.wanting(self)
                 if not wanting:
+                    self.save()
                     return
                 if await _gone(process, ASK_SECONDS):
                     wanting = "it ended"
