@@ -1,7 +1,7 @@
 # The verbs of this repository, one line each. `make run` is all a user needs, `make test` all a developer needs.
 PARLEY_STUDIO_PORT ?= 2024
 
-.PHONY: help run studio test check dev bench bench-knowledge lock picture clean
+.PHONY: help run studio services services-stop services-programs test check dev bench bench-knowledge lock picture clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
@@ -12,8 +12,18 @@ run:             ## install on first use, take in Parley's own documentation, se
 studio:          ## the chat graph in LangGraph Studio's server, on this machine alone (docs/studio.md)
 	@./bootstrap.sh studio && LANGGRAPH_CLI_NO_ANALYTICS=1 LANGGRAPH_NO_VERSION_CHECK=1 exec .venv-studio/bin/langgraph dev --host 127.0.0.1 --port $(PARLEY_STUDIO_PORT) --no-browser --no-reload --n-jobs-per-worker 4
 
-test: check      ## every check, then every test with branch coverage
-	@.venv/bin/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+services: dev    ## the real servers that Parley is tested with, ready; .services/env reaches them (docs/services.md)
+	@.venv/bin/python -m tests.services start
+
+services-stop: dev  ## stop them; their data stays in .services/
+	@.venv/bin/python -m tests.services stop
+
+services-programs: dev
+	@.venv/bin/python -m tests.services obtain
+
+test: dev        ## every check, then every test with branch coverage, against the real servers
+	@$(MAKE) --no-print-directory --jobs=2 check services-programs
+	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
 
 check: dev       ## lint, format, types, layers, doors
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright && .venv/bin/python -m pytest -q tests/test_architecture.py

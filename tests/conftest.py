@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.services.lacking import missing_servers
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -30,3 +32,9 @@ def loopback_only() -> Iterator[None]:
     socket.socket.connect = guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names, in the run's last lines, the servers that this machine lacks and how to have them."""
+    for server in missing_servers(terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(f"Tests of a real server were left out. Missing: {server}", yellow=True)

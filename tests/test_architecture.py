@@ -80,6 +80,10 @@ BROAD_EXCEPT = {
 """Where `except Exception` may stand, and why."""
 
 
+SKIPS = {"tests/services/lacking.py": "a laptop may lack a server; the run's last lines name it, and CI fails"}
+"""Where a test may be taken out, and why."""
+
+
 class Import(NamedTuple):
     """One third-party import."""
 
@@ -223,7 +227,7 @@ def test_tests_neither_sleep_nor_skip() -> None:
                 asleep.append(where)
         elif isinstance(node, ast.Attribute) and node.attr in ("skip", "xfail"):
             asleep.append(where)
-    assert asleep == []
+    assert [where for where in asleep if where.partition(":")[0] not in SKIPS] == []
 
 
 def test_test_files_have_names_of_their_own() -> None:

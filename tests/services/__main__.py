@@ -8,13 +8,14 @@ import sys
 import anyio
 
 from tests.services.instance import NotStarted
+from tests.services.lacking import is_ci
 from tests.services.programs import locked
-from tests.services.shared import KINDS, is_ci, obtain_all, services_folder, start_all, stop_all
+from tests.services.shared import KINDS, obtain_all, running, services_folder, start_all, stop_all
 
 USAGE = """python -m tests.services start [NAME ...]      install, start, seed; writes .services/env
 python -m tests.services stop [NAME ...]       stop, and wait until all are gone
 python -m tests.services obtain [NAME ...]     install and build only
-python -m tests.services run COMMAND ...       start, run a command; under CI=true stop after it"""
+python -m tests.services run COMMAND ...       start, run a command; then under CI=true stop"""
 
 
 def say(text: str) -> None:
@@ -54,13 +55,15 @@ def obtain(names: list[str]) -> int:
 
 def around(command: list[str]) -> int:
     """Runs a command with all servers; its status is ours."""
+    before = running()
     status = start(list(KINDS))
     if status == 0:
         status = subprocess.run(command, check=False).returncode
-    if is_ci():
-        stop(list(KINDS))
-    else:
-        say("The servers of `make services` stay running; `make services-stop` stops them.")
+    begun = [name for name in running() if name not in before]
+    if begun and is_ci():
+        stop(begun)
+    elif begun:
+        say(f"{', '.join(begun)} stay running for the next time; `make services-stop` stops them.")
     return status
 
 

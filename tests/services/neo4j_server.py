@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import LiteralString
 
@@ -132,6 +133,7 @@ def _collect_jars(folder: Path) -> None:
     run("the download of neo4j", ["mvn", "-q", "-B", "dependency:copy-dependencies", *wanted], cwd=folder)
 
 
+@cache
 def has_java() -> bool:
     """Whether the machine's Java can run this version."""
     if shutil.which("java") is None:

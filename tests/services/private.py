@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from tests.services.found import lack
+from tests.services.found import require
 from tests.services.instance import Instance
 from tests.services.shared import KINDS, services_folder
 
@@ -25,8 +25,7 @@ async def private(name: str, config: str = "") -> AsyncGenerator[tuple[dict[str,
         Its lines as in `.services/env` (nginx: PARLEY_TEST_NGINX_URL), and the server with
         `await server.stop()`, `await server.start()` and `await server.kill()`: its addresses stay the same.
     """
-    if not KINDS[name].found():
-        lack(name)
+    require(name)
     server = Instance(KINDS[name], services_folder() / "private" / f"{name}-{secrets.token_hex(4)}", config)
     try:
         await server.start()

@@ -36,11 +36,6 @@ def shared(name: str) -> Instance:
     return Instance(KINDS[name], services_folder() / name)
 
 
-def is_ci() -> bool:
-    """Whether a missing server is a failure."""
-    return os.environ.get("CI", "").lower() in ("true", "1")
-
-
 async def obtain_all(names: Sequence[str], say: Say) -> dict[str, str]:
     """Installs and builds at the same time what is not there yet.
 
@@ -115,6 +110,11 @@ async def stop_all(names: Sequence[str], say: Say) -> None:
             if name in SHARED:
                 group.start_soon(stop, shared(name))
     write_env()
+
+
+def running() -> list[str]:
+    """The shared servers that run."""
+    return [name for name in SHARED if shared(name).process() is not None]
 
 
 def write_env() -> None:

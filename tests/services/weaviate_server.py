@@ -20,7 +20,7 @@ class Weaviate:
     """One node with one API key, and no modules: vectors are ours."""
 
     name = "weaviate"
-    ports = ("http", "grpc", "gossip", "data", "raft", "raft_rpc", "profiling")
+    ports = ("http", "grpc", "gossip", "data", "raft", "raft_rpc")
     stop_signal = signal.SIGTERM
     kill_signal = signal.SIGKILL
     how = f"install Go (1.25 or newer) so that version {VERSION} can be built, or put `weaviate-server` on the PATH"
@@ -48,7 +48,10 @@ class Weaviate:
         """Nothing: it makes its folder itself."""
 
     def launch(self, instance: Instance) -> Launch:
-        """All settings are in the environment; the port tells it from another Weaviate."""
+        """All settings are in the environment; the port tells it from another Weaviate.
+
+        Its gRPC and data ports cannot be told to keep to the loopback: both want a secret.
+        """
         ports = {role: str(port) for role, port in instance.ports.items()}
         environ = {
             "PERSISTENCE_DATA_PATH": str(instance.home / "data"),
@@ -67,10 +70,11 @@ class Weaviate:
             "CLUSTER_BIND_ADDR": "127.0.0.1",
             "CLUSTER_GOSSIP_BIND_PORT": ports["gossip"],
             "CLUSTER_DATA_BIND_PORT": ports["data"],
+            "CLUSTER_BASIC_AUTH_USERNAME": "parley",
+            "CLUSTER_BASIC_AUTH_PASSWORD": instance.secret("cluster"),
             "RAFT_BOOTSTRAP_EXPECT": "1",
             "RAFT_PORT": ports["raft"],
             "RAFT_INTERNAL_RPC_PORT": ports["raft_rpc"],
-            "GO_PROFILING_PORT": ports["profiling"],
             "GO_PROFILING_DISABLE": "true",
             "GRPC_PORT": ports["grpc"],
         }
