@@ -327,12 +327,16 @@ def _adding(
     asked = _of(tenant, stripe=lock, size=len(passages), passages=passages, surfaces=list[Value](batch.surfaces))
 
     async def add(transaction: AsyncManagedTransaction) -> None:
-        found = await (await transaction.run(cypher.REPLACE, asked)).single(strict=True)
+        found = await (await transaction.run(cypher.BEGIN, asked)).single(strict=True)
         known = {*found["known"]}
         new = sorted(key for key, text in texts.items() if key not in known and can_be_mentioned(text))
         if new:
             titles: list[Value] = [search(tenant, texts[key]) for key in new]
             await (await transaction.run(cypher.TITLE, _of(tenant, stripe=lock, titles=titles))).consume()
+        left: set[str] = set()
+        if found["olds"]:
+            gone = _of(tenant, stripe=lock, passages=found["olds"])
+            left = {*(await (await transaction.run(cypher.REMOVE, gone)).single(strict=True))["before"]} - texts.keys()
         held = frozenset(filter(can_be_mentioned, {*known, *texts}))
         parameters = _of(
             tenant,
@@ -344,9 +348,9 @@ def _adding(
             rows=batch.rows(held),
         )
         await (await transaction.run(cypher.ADD, parameters)).consume()
-        left: list[Value] = sorted({*found["before"]} - texts.keys())
         if left:
-            await (await transaction.run(cypher.SWEEP, _of(tenant, stripe=lock, surfaces=left))).consume()
+            swept = _of(tenant, stripe=lock, surfaces=list[Value](sorted(left)))
+            await (await transaction.run(cypher.SWEEP, swept)).consume()
 
     return add
 

@@ -13,26 +13,23 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-REPLACE: LiteralString = """
+BEGIN: LiteralString = """
 MERGE (lock:WriteLock {stripe: $stripe}) SET lock.held = timestamp() WITH lock
 SET lock.n = coalesce(lock.n, 0) + $size
 WITH lock.n - $size AS first
 CALL () {
   MATCH (old:Passage {tenant: $tenant}) WHERE old.id IN $passages
-  OPTIONAL MATCH (old)-[:TITLED]->(s:Surface {tenant: $tenant})
-  WITH collect(DISTINCT old) AS olds, collect(DISTINCT s.text) AS before
-  FOREACH (old IN olds | DETACH DELETE old)
-  RETURN before
+  RETURN collect(old.id) AS olds
 }
 CALL () {
   UNWIND $surfaces AS text
   MATCH (s:Surface {tenant: $tenant, text: text})
   RETURN collect(s.text) AS known
 }
-RETURN first, before, known
+RETURN first, olds, known
 """
-"""Removes the passages that are about to be added; says the number of the first one to come (passages of a tenant are
-numbered as they come), the surfaces that the old ones were titled, and which of `surfaces` are titles."""
+"""Before passages are added: the number of the first one (passages are numbered as they come), which of them are there
+already, and which of `surfaces` are titles."""
 
 TITLE: LiteralString = """
 MERGE (lock:WriteLock {stripe: $stripe}) SET lock.held = timestamp() WITH lock
@@ -44,7 +41,20 @@ WHERE p.tenant = $tenant AND p.runs CONTAINS title.phrase
 MERGE (p)-[r:NAMES {passage: p.id}]->(s)
 SET r.document = p.document, r.version = p.version
 """
-"""Makes surfaces and leads to them from all passages that were there before and name them."""
+"""Makes surfaces and leads to them from all passages that were there before and name them.
+
+Must come before all that deletes in its transaction: there the full-text search of Neo4j 5.26 leaves out each node
+whose number is that of a relationship deleted in the same transaction."""
+
+REMOVE: LiteralString = """
+MERGE (lock:WriteLock {stripe: $stripe}) SET lock.held = timestamp() WITH lock
+MATCH (p:Passage {tenant: $tenant}) WHERE p.id IN $passages
+OPTIONAL MATCH (p)-[:TITLED]->(s:Surface {tenant: $tenant})
+WITH collect(DISTINCT p) AS passages, collect(DISTINCT s.text) AS before
+FOREACH (p IN passages | DETACH DELETE p)
+RETURN before
+"""
+"""Removes passages that are about to be added anew; says what they were titled."""
 
 ADD: LiteralString = """
 MERGE (lock:WriteLock {stripe: $stripe}) SET lock.held = timestamp() WITH lock
