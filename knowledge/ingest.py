@@ -147,8 +147,9 @@ class Ingest:
         report.seconds = time.monotonic() - run.started
         return report
 
-    async def content(self, tenant: str, path: str, name: str, data: bytes) -> Document:
-        """Takes in one content as the document at `path`; `name` tells its kind. Unchanged: nothing is done.
+    async def content(self, tenant: str, path: str, name: str, data: bytes, *, again: bool = False) -> Document:
+        """Takes in one content as the document at `path`; `name` tells its kind. Unchanged: nothing is done, or with
+        `again` all of it is stored again, for stores that do not hold it yet.
 
         Raises:
             ParseFailed: it cannot be taken in; what was stored at the path stays.
@@ -156,7 +157,7 @@ class Ingest:
         """
         for _ in range(2):
             known = await self._catalog.at(tenant, path)
-            job = await self._job(tenant, path, name, data, known, replaces=True)
+            job = await self._job(tenant, path, name, data, None if again else known, replaces=True)
             if job is None:
                 assert known is not None
                 return known

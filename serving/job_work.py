@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from agents.context import Budget, Deps, Limits, RunContext, Turn
 from agents.title import title
@@ -25,6 +26,8 @@ from serving.repository import Repository
 from serving.retention import Retention
 from serving.titles import title_of
 from serving.uploads import Uploads
+
+T = TypeVar("T")
 
 PAUSES = (1.0, 5.0, 25.0, 125.0)
 """Seconds before a part is tried again; after the last one the job has failed and waits for `retry`."""
@@ -70,7 +73,7 @@ class Work:
 
     async def take(self, job: str, attempt: int) -> Sequence[tuple[int, str]]:
         """The next parts of an attempt: number and key; none when all are through or the job was cancelled."""
-        return [(item.number, item.key) for item in await self._progress.take(job, attempt)]
+        return [(item.number, item.key) for item in await self._patiently(lambda: self._progress.take(job, attempt))]
 
     async def part(self, job: str, attempt: int, number: int) -> None:
         """Does one part, unless it has been done or cancelled. What may pass is waited for a few times; then the
@@ -91,6 +94,9 @@ class Work:
 
     async def end(self, job: str, attempt: int) -> None:
         """Says how an attempt has ended; uploads wait on for a retry only."""
+        await self._patiently(lambda: self._end(job, attempt))
+
+    async def _end(self, job: str, attempt: int) -> None:
         for tenant, document in await self._progress.deleted(job):  # a killed server may have made them after that
             await self._remove(tenant, document)
         ended = await self._progress.end(job, attempt)
@@ -100,6 +106,16 @@ class Work:
     async def _remove(self, tenant: str, document: str) -> None:
         await self._ingest.remove(tenant, document)
         await asyncio.to_thread(self._uploads.forget, tenant, document)
+
+    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What stands between the parts is tried again as they are."""
+        for pause in self._pauses:
+            try:
+                return await step()
+            except PASSING as error:
+                log.warning("%s; tried again in %g s", error, pause)
+                await asyncio.sleep(pause)
+        return await step()
 
     async def _try(self, id: str, attempt: int, number: int) -> None:
         found = await self._progress.to_do(id, attempt, number)
@@ -127,13 +143,13 @@ class Work:
             await self._remove(job.tenant, item.document)
 
     async def _embed_again(self, job: Job, item: Item) -> None:
-        """A document is read again; only what would now come out otherwise is stored."""
+        """A document is read and stored again: the stores may be others than those that it was taken into."""
         document = (await self._catalog.get(job.tenant, [item.document])).get(item.document)
         if document is not None:
             data = await asyncio.to_thread(self._uploads.original, job.tenant, document.id)
             if data is None:
                 data = await asyncio.to_thread(_file, Path(document.path))
-            await self._ingest.content(job.tenant, document.path, document.path, data)
+            await self._ingest.content(job.tenant, document.path, document.path, data, again=True)
         await self._progress.end_item(job.id, item.number)
 
     async def _tidy(self, job: Job, item: Item) -> None:

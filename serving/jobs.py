@@ -94,7 +94,7 @@ class Workflows:
         self._engine: Engine | None = None
         if not url.startswith("sqlite:"):
             if owner_url:
-                prepare(owner_url, url)
+                prepare(owner_url, make_url(url).username or "")
             self._engine = _patient(url, closing)
             config["system_database_engine"] = self._engine
             config["dbos_system_schema"] = SCHEMA
@@ -171,9 +171,9 @@ class Workflows:
             self._engine.dispose()
 
 
-def prepare(owner_url: str, url: str) -> None:
-    """Makes or upgrades DBOS's tables on Postgres as their owner, and lets the role of `url` use them. Any number of
-    processes may do so at once, and again.
+def prepare(owner_url: str, role: str) -> None:
+    """Makes or upgrades DBOS's tables on Postgres as their owner, and lets the application's role use them. Any number
+    of processes may do so at once, and again.
 
     Raises:
         DatabaseUnavailable: the server is away, or the owner may not make a schema there.
@@ -182,7 +182,7 @@ def prepare(owner_url: str, url: str) -> None:
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
             lock.exec_driver_sql("SELECT pg_advisory_lock(hashtextextended('parley jobs', 0))")
-            DBOS.migrate(owner_url, schema=SCHEMA, application_role=make_url(url).username)
+            DBOS.migrate(owner_url, schema=SCHEMA, application_role=role)
     except (SQLAlchemyError, dbos_errors.DBOSException) as error:
         raise DatabaseUnavailable(
             f"the tables of background jobs cannot be made: {error}; check PARLEY_DATABASE_OWNER_URL"

@@ -82,14 +82,14 @@ class ToldIngest(Ingest):
         """Path at which it waits for `go_on`."""
         self.taken: list[str] = []
 
-    async def content(self, tenant: str, path: str, name: str, data: bytes) -> Document:
+    async def content(self, tenant: str, path: str, name: str, data: bytes, *, again: bool = False) -> Document:
         if path == self.holds:
             self.reached.set()
             await self.go_on.wait()
         if self.failures:
             raise self.failures.pop(0)
         self.taken.append(path)
-        return await self.inner.content(tenant, path, name, data)
+        return await self.inner.content(tenant, path, name, data, again=again)
 
     async def remove(self, tenant: str, document_id: str) -> bool:
         return await self.inner.remove(tenant, document_id)
@@ -412,7 +412,7 @@ def test_few_jobs_begin_at_a_time_and_a_tenants_long_ones_in_turn(jobs: list[Job
 # -- kinds -----------------------------------------------------------------------------------------------------------
 
 
-async def test_reembedding_reads_uploads_and_files_again_and_stores_what_comes_out_otherwise(
+async def test_reembedding_reads_uploads_and_files_again_and_stores_what_comes_out(
     runtime: Runtime, tmp_path: Path
 ) -> None:
     for name in ("kept.md", "lost.md"):
