@@ -129,8 +129,12 @@ _acting: ContextVar[str] = ContextVar("acting", default=_NOBODY)
 @contextmanager
 def acting_for(tenant: str) -> Generator[None]:
     """Inside it, also in tasks started in it, a database with row-level security shows this tenant's rows alone and
-    takes no others. Outside of it and of `every_tenant` it shows and takes none."""
-    token = _acting.set(f"tenant:{tenant}")
+    takes no others. Outside of it and of `every_tenant` it shows and takes none. Whoever acts for one tenant cannot
+    act for another in it: that is a bug, which crashes."""
+    whom, before = f"tenant:{tenant}", _acting.get()
+    if before not in (whom, _EVERY, _NOBODY):
+        raise RuntimeError("what acts for one tenant must not act for another")
+    token = _acting.set(whom)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from memory.sqlite_writer import Job, Work, Writer
 
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 3
 """PRAGMA user_version of the files that this code reads and writes: the number of the newest revision in
 serving/migrations."""
 READERS = 4

@@ -9,7 +9,7 @@ from functools import lru_cache
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from memory.sql import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable, acting_for
 from serving.buckets import Taken
 from serving.errors import ApiError, error_response, translate
 from serving.guards import add_headers
@@ -28,7 +28,12 @@ SCHEME = b"bearer "
 
 def principal(request: Request) -> Principal:
     """Who sent the request. Only for routes that are not open."""
-    found: Principal = request.scope[PRINCIPAL]
+    return principal_of(request.scope)
+
+
+def principal_of(scope: Scope) -> Principal:
+    """Who sent the request of an ASGI scope that is not open."""
+    found: Principal = scope[PRINCIPAL]
     return found
 
 
@@ -70,7 +75,10 @@ class Access:
         except (ApiError, DatabaseUnavailable) as error:
             if path != READY:
                 return await error_response(path, translate(error))(scope, receive, send)
-        await self._app(scope, receive, send)
+        if PRINCIPAL not in scope:
+            return await self._app(scope, receive, send)
+        with acting_for(principal_of(scope).tenant):
+            await self._app(scope, receive, send)
 
     async def _found(self, scope: Scope) -> Principal | None:
         keys = self._keys()

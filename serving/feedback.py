@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase, acting_for
 from serving.idempotency import Claim, keep
 from serving.principal import Principal
 from serving.times import now
 
-_OWNED = "tenant = :tenant AND user = :user"
+_OWNED = 'tenant = :tenant AND "user" = :user'
 _FEEDBACK = "run, rating, reason, created_at"
 SELECT_RUN = f"SELECT 1 FROM runs WHERE id = :run AND {_OWNED}"
-PUT = (
-    f"INSERT OR REPLACE INTO feedback (tenant, user, {_FEEDBACK}) VALUES (:tenant, :user, :run, :rating, :reason, :now)"
-)
+PUT = f"""INSERT INTO feedback (tenant, "user", {_FEEDBACK}) VALUES (:tenant, :user, :run, :rating, :reason, :now)
+ON CONFLICT (tenant, "user", run) DO UPDATE
+SET rating = excluded.rating, reason = excluded.reason, created_at = excluded.created_at"""
 SELECT = f"SELECT {_FEEDBACK} FROM feedback WHERE {_OWNED} AND run = :run"
 SELECT_OF_THREAD = f"""SELECT {_FEEDBACK} FROM feedback WHERE {_OWNED}
 AND run IN (SELECT id FROM runs WHERE thread = :thread AND {_OWNED}) ORDER BY run"""
@@ -39,7 +38,7 @@ class Feedback:
 class FeedbackStore:
     """Feedback on the runs of an owner, by that owner."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
     async def put(
@@ -58,14 +57,15 @@ class FeedbackStore:
             "now": feedback.created_at,
         }  # fmt: skip
 
-        def put(connection: sqlite3.Connection) -> None:
+        def put(connection: Connection) -> None:
             if claim is not None:
                 keep(connection, claim, run)
             if connection.execute(SELECT_RUN, values).fetchone() is None:
                 raise _unknown(run)
             connection.execute(PUT, values)
 
-        await self._database.write(put)
+        with acting_for(who.tenant):
+            await self._database.write(put)
         return feedback
 
     async def get(self, who: Principal, run: str) -> Feedback:
@@ -75,7 +75,8 @@ class FeedbackStore:
             UnknownRun: nothing has been said of such a run.
         """
         values = {"tenant": who.tenant, "user": who.user, "run": run}
-        row = await self._database.read(lambda connection: connection.execute(SELECT, values).fetchone())
+        with acting_for(who.tenant):
+            row = await self._database.read(lambda connection: connection.execute(SELECT, values).fetchone())
         if row is None:
             raise _unknown(run)
         return Feedback(*row)
@@ -83,7 +84,8 @@ class FeedbackStore:
     async def of_thread(self, who: Principal, thread: str) -> list[Feedback]:
         """What the owner thinks of the runs of a conversation, oldest run first."""
         values = {"tenant": who.tenant, "user": who.user, "thread": thread}
-        rows = await self._database.read(lambda connection: connection.execute(SELECT_OF_THREAD, values).fetchall())
+        with acting_for(who.tenant):
+            rows = await self._database.read(lambda connection: connection.execute(SELECT_OF_THREAD, values).fetchall())
         return [Feedback(*row) for row in rows]
 
 

@@ -42,7 +42,7 @@ class Followers:
                     news = await self._published(run, after) if rung else []
                     over = False
                     if not news:
-                        told = await self._repository.events(run.id, after)
+                        told = await self._repository.events(run.tenant, run.id, after)
                         news, over = told.events, told.over
                     for one in news:
                         after = one.seq

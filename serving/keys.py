@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase, every_tenant
 from serving.ids import uuid7
 from serving.principal import ROLES, Principal, Role
 from serving.times import now
@@ -19,15 +18,14 @@ PREFIX = 12
 SECRET = 48
 """Characters of the secret: 192 bits, so that one fast salted hash is as safe as a slow one."""
 
-_KEY = "id, prefix, tenant, user, role, created_at, expires_at, revoked_at"
+_KEY = 'id, prefix, tenant, "user", role, created_at, expires_at, revoked_at'
 INSERT_KEY = f"""INSERT INTO keys ({_KEY}, salt, hash)
 VALUES (:id, :prefix, :tenant, :user, :role, :now, :expires, NULL, :salt, :hash)"""
 SELECT_KEYS = f"SELECT {_KEY} FROM keys WHERE :tenant IN ('', tenant) ORDER BY id"
 REVOKE_KEY = f"""UPDATE keys SET revoked_at = coalesce(revoked_at, :now) WHERE id = :id AND :tenant IN ('', tenant)
 RETURNING {_KEY}"""
-SELECT_CALLER = (
-    "SELECT id, salt, hash, tenant, user, role, expires_at FROM keys WHERE prefix = ? AND revoked_at IS NULL"
-)
+SELECT_CALLER = """SELECT id, salt, hash, tenant, "user", role, expires_at FROM keys
+WHERE prefix = ? AND revoked_at IS NULL"""
 SELECT_ANY = "SELECT 1 FROM keys LIMIT 1"
 
 _NOBODY = ("", bytes(16), bytes(32), "", "", "user", None)
@@ -70,10 +68,10 @@ class Bearer:
 
 
 class Keys:
-    """The keys of one installation. Each look reads the table itself, so that what another process made or revoked
-    counts from the next request on."""
+    """The keys of one installation, of all tenants. Each look reads the table itself, so that what another process made
+    or revoked counts from the next request on."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
     async def create(self, principal: Principal, expires_at: str | None = None) -> tuple[Key, str]:
@@ -91,29 +89,33 @@ class Keys:
             "now": key.created_at, "expires": expires_at, "salt": salt, "hash": _hash(salt, secret),
         }  # fmt: skip
 
-        def insert(connection: sqlite3.Connection) -> None:
+        def insert(connection: Connection) -> None:
             connection.execute(INSERT_KEY, values)
 
-        await self._database.write(insert)
+        with every_tenant():
+            await self._database.write(insert)
         return key, f"{MARK}_{prefix}_{secret}"
 
     async def all(self, tenant: str = "") -> list[Key]:
         """Every key ever made, of one tenant or ("") of all, oldest first."""
-        rows = await self._database.read(
-            lambda connection: connection.execute(SELECT_KEYS, {"tenant": tenant}).fetchall()
-        )
+        with every_tenant():
+            rows = await self._database.read(
+                lambda connection: connection.execute(SELECT_KEYS, {"tenant": tenant}).fetchall()
+            )
         return [_key(row) for row in rows]
 
     async def revoke(self, id: str, tenant: str = "") -> Key | None:
         """Ends a key of one tenant or ("") of any, for good: no request that comes after this is let in by it. None
         when there is none of that id."""
         values = {"id": id, "tenant": tenant, "now": now()}
-        rows = await self._database.write(lambda connection: connection.execute(REVOKE_KEY, values).fetchall())
+        with every_tenant():
+            rows = await self._database.write(lambda connection: connection.execute(REVOKE_KEY, values).fetchall())
         return _key(rows[0]) if rows else None
 
     async def any(self) -> bool:
         """Whether a key was ever made, be it revoked or expired: from then on nobody is let in without one."""
-        return bool(await self._database.look(_any))
+        with every_tenant():
+            return bool(await self._database.look(_any))
 
     async def bearer(self, key: str) -> Bearer | None:
         """Who speaks with this key; None for one that is unknown, wrong, revoked or expired."""
@@ -122,10 +124,11 @@ class Keys:
             return None
         _, prefix, secret = parts
 
-        def find(connection: sqlite3.Connection) -> list[Caller]:
+        def find(connection: Connection) -> list[Caller]:
             return connection.execute(SELECT_CALLER, (prefix,)).fetchall()
 
-        id, salt, hash, tenant, user, role, expires_at = (await self._database.look(find) or [_NOBODY])[0]
+        with every_tenant():
+            id, salt, hash, tenant, user, role, expires_at = (await self._database.look(find) or [_NOBODY])[0]
         if not hmac.compare_digest(_hash(salt, secret), hash):
             return None
         if expires_at is not None and expires_at <= now():
@@ -133,7 +136,7 @@ class Keys:
         return Bearer(id, Principal(tenant, user, ROLES[role]))
 
 
-def _any(connection: sqlite3.Connection) -> list[tuple[int]]:
+def _any(connection: Connection) -> list[tuple[int]]:
     return connection.execute(SELECT_ANY).fetchall()
 
 

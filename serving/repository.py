@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Literal
 
 from agents.types import Message
 from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunIncomplete, Sequenced
-from memory.sqlite import Database
+from memory.sql import Connection, SqlDatabase, acting_for, every_tenant
 from serving import run_log
 from serving.event_log import so_far
 from serving.processes import Presence
@@ -26,7 +25,16 @@ from serving.records import (
     ThreadBusy,
     UnknownThread,
 )
-from serving.rows import ACTIVE, MESSAGE_COLUMNS, RUN_COLUMNS, message_of, message_values, new_run_values, run_of
+from serving.rows import (
+    ACTIVE,
+    MESSAGE_COLUMNS,
+    RUN_COLUMNS,
+    columns,
+    message_of,
+    message_values,
+    new_run_values,
+    run_of,
+)
 from serving.run_log import INSERT_MESSAGE, Part
 from serving.times import stamp
 from serving.titles import title_of
@@ -34,10 +42,10 @@ from serving.titles import title_of
 SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 """DDL of the tables, made from serving/tables.py."""
 
-_THREAD = "id, tenant, user, title, created_at, updated_at, summary, summary_upto"
+_THREAD = 'id, tenant, "user", title, created_at, updated_at, summary, summary_upto'
 _MESSAGE = ", ".join(MESSAGE_COLUMNS)
-_RUN = ", ".join(RUN_COLUMNS)
-_OWNED = "tenant = :tenant AND user = :user"
+_RUN = columns(RUN_COLUMNS)
+_OWNED = 'tenant = :tenant AND "user" = :user'
 
 SELECT_THREAD = f"SELECT {_THREAD} FROM threads WHERE id = :id AND {_OWNED}"
 BEGIN_THREAD = f"""UPDATE threads SET updated_at = :now, title = CASE title WHEN '' THEN :title ELSE title END
@@ -66,7 +74,7 @@ REST_RUN = f"UPDATE runs SET status = :status, process = '' WHERE id = :id AND p
 HISTORY_MESSAGES = 1000
 """So many of a conversation's messages, at most, are what a turn knows beside the summary."""
 
-Claim = Callable[[sqlite3.Connection, str], None]
+Claim = Callable[[Connection, str], None]
 """What else is stored with a new run, whose id it gets; what it raises leaves nothing stored."""
 
 
@@ -92,7 +100,7 @@ class Repository:
     """Reads and writes the rows through the owner of the one file; what is read for somebody is bound to its owner."""
 
     def __init__(
-        self, database: Database, presence: Presence, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, database: SqlDatabase, presence: Presence, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """`presence`: runs that begin here are its process's; whoever opened it closes it."""
         self.database, self.presence = database, presence
@@ -105,7 +113,8 @@ class Repository:
     async def thread(self, tenant: str, user: str, id: str) -> Thread | None:
         """The owner's conversation of that id."""
         values = {"id": id, "tenant": tenant, "user": user}
-        rows = await self.database.read(lambda connection: connection.execute(SELECT_THREAD, values).fetchall())
+        with acting_for(tenant):
+            rows = await self.database.read(lambda connection: connection.execute(SELECT_THREAD, values).fetchall())
         return Thread(*rows[0]) if rows else None
 
     async def messages(
@@ -113,13 +122,15 @@ class Repository:
     ) -> list[StoredMessage]:
         """The newest `limit` messages with a number above `after`, oldest first; none of another owner's thread."""
         values = {"thread": thread, "tenant": tenant, "user": user, "after": after, "limit": limit}
-        rows = await self.database.read(lambda connection: connection.execute(SELECT_MESSAGES, values).fetchall())
+        with acting_for(tenant):
+            rows = await self.database.read(lambda connection: connection.execute(SELECT_MESSAGES, values).fetchall())
         return [message_of(row) for row in reversed(rows)]
 
     async def set_summary(self, tenant: str, user: str, thread: str, summary: str, upto: int) -> None:
         """Replaces the running summary, which now covers messages 1 to `upto`; an older summary never wins."""
         values = {"thread": thread, "tenant": tenant, "user": user, "summary": summary, "upto": upto}
-        await self.database.write(lambda connection: _execute(connection, SET_SUMMARY, values))
+        with acting_for(tenant):
+            await self.database.write(lambda connection: _execute(connection, SET_SUMMARY, values))
 
     async def begin(self, run: NewRun, messages: Sequence[Message] = (), claim: Claim | None = None) -> History:
         """Stores a run before it starts and, in a conversation, the new messages that it is to answer; returns what
@@ -132,7 +143,7 @@ class Repository:
         values = new_run_values(run, self.presence.name, self.now())
         values["title"] = title_of(next((message.content for message in messages if message.role == "user"), ""))
 
-        def store(connection: sqlite3.Connection) -> History:
+        def store(connection: Connection) -> History:
             if claim is not None:
                 claim(connection, run.id)
             if not run.thread:
@@ -151,18 +162,20 @@ class Repository:
             asked = {"thread": run.thread, "after": found[1], "limit": HISTORY_MESSAGES}
             return History(found[0], tuple(reversed(connection.execute(SELECT_HISTORY, asked).fetchall())))
 
-        return await self.database.write(store)
+        with acting_for(run.tenant):
+            return await self.database.write(store)
 
     async def asked(self, run: Run) -> History:
         """What a run in a conversation that began before was asked and knew."""
 
-        def select(connection: sqlite3.Connection) -> History:
+        def select(connection: Connection) -> History:
             values = {"thread": run.thread, "run": run.id}
             summary, after, upto = connection.execute(SELECT_ASKED, values).fetchone()
             window = {"thread": run.thread, "after": after, "upto": upto, "limit": HISTORY_MESSAGES}
             return History(summary, tuple(reversed(connection.execute(SELECT_HISTORY_UPTO, window).fetchall())))
 
-        return await self.database.read(select)
+        with acting_for(run.tenant):
+            return await self.database.read(select)
 
     async def start_run(self, id: str, process: str) -> bool:
         """A run that was queued works from now on. False when it is not, or no longer, that process's."""
@@ -172,13 +185,14 @@ class Repository:
     async def keep_events(self, parts: Sequence[Part]) -> list[bytes | None]:
         """Stores what runs under way have said since the last time; each part as it is kept, None for one of a run
         that is no longer its process's, of which nothing is stored."""
-        return await self.database.write(lambda connection: [run_log.keep(connection, part) for part in parts])
+        with every_tenant():
+            return await self.database.write(lambda connection: [run_log.keep(connection, part) for part in parts])
 
     async def rest_run(self, status: Literal["queued", "waiting"], part: Part) -> None:
         """A run stops here for now, with its last events; nobody runs it. Nothing changes when it is no longer the
         part's process's."""
 
-        def store(connection: sqlite3.Connection) -> None:
+        def store(connection: Connection) -> None:
             run_log.keep(connection, part)
             connection.execute(REST_RUN, {"id": part.run, "process": part.process, "status": status})
 
@@ -198,33 +212,36 @@ class Repository:
     async def run(self, tenant: str, user: str, id: str) -> Run | None:
         """The owner's run of that id."""
         values = {"id": id, "tenant": tenant, "user": user}
-        rows = await self.database.read(lambda connection: connection.execute(SELECT_RUN, values).fetchall())
+        with acting_for(tenant):
+            rows = await self.database.read(lambda connection: connection.execute(SELECT_RUN, values).fetchall())
         return run_of(rows[0]) if rows else None
 
     async def answer(self, run: Run) -> Answer | None:
         """What a run answered: its message, or, of a stateless run, what its events tell while they are kept. None
         when it said nothing or is not over."""
-        if not run.thread:
-            return _told(await self.database.read(lambda connection: run_log.events_of(connection, run.id)))
         values = {"thread": run.thread, "number": run.answer}
-        rows = await self.database.read(lambda connection: connection.execute(SELECT_ANSWER, values).fetchall())
+        with acting_for(run.tenant):
+            if not run.thread:
+                return _told(await self.database.read(lambda connection: run_log.events_of(connection, run.id)))
+            rows = await self.database.read(lambda connection: connection.execute(SELECT_ANSWER, values).fetchall())
         messages = [message_of(row) for row in rows]
         return Answer(messages[0].content, messages[0].status, messages[0].citations) if messages else None
 
-    async def events(self, run: str, after: int) -> Told:
+    async def events(self, tenant: str, run: str, after: int) -> Told:
         """The stored events of a run with numbers above `after`.
 
         Raises:
             EventsGone: the run is over and its events are no longer kept, or it has been removed.
         """
 
-        def select(connection: sqlite3.Connection) -> Told:
+        def select(connection: Connection) -> Told:
             row = connection.execute(SELECT_OVER, (run,)).fetchone()
             if row is None or (row[0] and connection.execute(HAS_EVENTS, (run,)).fetchone() is None):
                 raise EventsGone(f"the events of run {run} are no longer kept")
             return Told(run_log.events_of(connection, run, after), bool(row[0]))
 
-        return await self.database.read(select)
+        with acting_for(tenant):
+            return await self.database.read(select)
 
 
 def _told(events: Sequence[Sequenced]) -> Answer | None:
@@ -244,5 +261,5 @@ def _told(events: Sequence[Sequenced]) -> Answer | None:
             return None
 
 
-def _execute(connection: sqlite3.Connection, sql: str, values: dict[str, str] | dict[str, str | int]) -> None:
+def _execute(connection: Connection, sql: str, values: dict[str, str] | dict[str, str | int]) -> None:
     connection.execute(sql, values)

@@ -15,6 +15,13 @@ RUN_COLUMNS = (
     "id tenant user thread status background process started_at finished_at model outcome finish prompt_tokens "
     "completion_tokens model_calls tool_calls verdicts notes caller_user metadata error answer"
 ).split()
+
+
+def columns(names: Sequence[str]) -> str:
+    """Their names in a statement; "user" alone would mean another thing to Postgres."""
+    return ", ".join('"user"' if name == "user" else name for name in names)
+
+
 ACTIVE = "status IN ('queued', 'running', 'waiting')"
 """The condition that a run is not over."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphs.events import Event, Sequenced
+from memory.sql import Connection
 from serving.event_log import NOTHING, Said, pack, unpack
 from serving.records import Answer, RunEnd
 from serving.rows import ACTIVE, MESSAGE_COLUMNS, citations_of, end_values, message_values
@@ -44,7 +44,7 @@ class Part:
     events: tuple[Event, ...]
 
 
-def keep(connection: sqlite3.Connection, part: Part) -> bytes | None:
+def keep(connection: Connection, part: Part) -> bytes | None:
     """Stores more events of a run that is not over and still its process's, and gives them as they are kept."""
     if not part.events:
         return None
@@ -57,7 +57,7 @@ def keep(connection: sqlite3.Connection, part: Part) -> bytes | None:
 
 
 def end_run(
-    connection: sqlite3.Connection,
+    connection: Connection,
     run: str,
     process: str,
     end: RunEnd,
@@ -85,7 +85,7 @@ def end_run(
     return True
 
 
-def events_of(connection: sqlite3.Connection, run: str, after: int = 0) -> list[Sequenced]:
+def events_of(connection: Connection, run: str, after: int = 0) -> list[Sequenced]:
     """The stored events of a run with numbers above `after`."""
     rows = connection.execute(SELECT_EVENTS, (run, after)).fetchall()
     kept = _kept(connection, run) if rows else NOTHING
@@ -97,6 +97,6 @@ def events_of(connection: sqlite3.Connection, run: str, after: int = 0) -> list[
     return [one for one in numbered if one.seq > after]
 
 
-def _kept(connection: sqlite3.Connection, run: str) -> Said:
+def _kept(connection: Connection, run: str) -> Said:
     row = connection.execute(SELECT_KEPT, (run,)).fetchone()
     return NOTHING if row is None else Said(row[0], citations_of(row[1]))

@@ -142,8 +142,6 @@ CREATE INDEX IF NOT EXISTS runs_by_thread ON runs (thread, started_at);
 
 CREATE UNIQUE INDEX IF NOT EXISTS runs_one_active_per_thread ON runs (thread) WHERE thread <> '' AND status IN ('queued', 'running', 'waiting');
 
-CREATE INDEX IF NOT EXISTS runs_to_cancel ON runs (process) WHERE cancelling AND finished_at IS NULL;
-
 CREATE INDEX IF NOT EXISTS runs_unfinished ON runs (status) WHERE finished_at IS NULL;
 
 CREATE TABLE IF NOT EXISTS threads (

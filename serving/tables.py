@@ -1,18 +1,29 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""The tables of conversations and runs: the truth that `schema.sql` is written from (`python -m serving.tables`).
+"""The tables of conversations and runs: the truth that `schema.sql` and `schema.postgres.sql` are written from
+(`python -m serving.tables`).
 
 The server itself never imports this file: SQLModel takes most of a second to import, the text takes none."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import text
-from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy import DateTime, Dialect, Table, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlmodel import Field, Index, SQLModel
 
+from knowledge.sql_catalog import POSTGRES_SCHEMA
+
 SCHEMA_FILE = Path(__file__).with_name("schema.sql")
+POSTGRES_FILE = Path(__file__).with_name("schema.postgres.sql")
+ACTIVE = "status IN ('queued', 'running', 'waiting')"
+
+
+def partial(name: str, column: str, where: str, *, unique: bool = False) -> Index:
+    """An index of the rows alone for which a condition holds."""
+    return Index(name, column, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class Threads(SQLModel, table=True):
@@ -57,14 +68,8 @@ class Runs(SQLModel, table=True):
     __table_args__ = (
         Index("runs_by_owner", "tenant", "user", "started_at"),
         Index("runs_by_thread", "thread", "started_at"),
-        Index("runs_unfinished", "status", sqlite_where=text("finished_at IS NULL")),
-        Index("runs_to_cancel", "process", sqlite_where=text("cancelling AND finished_at IS NULL")),
-        Index(
-            "runs_one_active_per_thread",
-            "thread",
-            unique=True,
-            sqlite_where=text("thread <> '' AND status IN ('queued', 'running', 'waiting')"),
-        ),
+        partial("runs_unfinished", "status", "finished_at IS NULL"),
+        partial("runs_one_active_per_thread", "thread", f"thread <> '' AND {ACTIVE}", unique=True),
     )
 
     id: str = Field(primary_key=True)
@@ -199,7 +204,7 @@ class Jobs(SQLModel, table=True):
 
     __table_args__ = (
         Index("jobs_by_owner", "tenant", "user", "id"),
-        Index("jobs_unfinished", "status", sqlite_where=text("status IN ('queued', 'running')")),
+        partial("jobs_unfinished", "status", "status IN ('queued', 'running')"),
     )
 
     id: str = Field(primary_key=True)
@@ -225,7 +230,7 @@ class JobItems(SQLModel, table=True):
 
     __table_args__ = (
         Index("jobitems_by_document", "document"),
-        Index("jobitems_open", "content", sqlite_where=text("status <> 'done'")),
+        partial("jobitems_open", "content", "status <> 'done'"),
         {"sqlite_with_rowid": False},
     )
 
@@ -242,17 +247,78 @@ class JobItems(SQLModel, table=True):
     error: str
 
 
+class Processes(SQLModel, table=True):
+    """Processes that work on these rows, on Postgres alone: on one machine a locked file says the same."""
+
+    name: str = Field(primary_key=True)
+    """As in `runs.process`."""
+    expires_at: datetime = Field(sa_type=DateTime(timezone=True))
+    """When it counts as dead, by the database's clock, unless it says that it lives."""
+
+
+POSTGRES_ONLY = frozenset({"processes"})
+OF_NO_TENANT = frozenset({"checkpoints", "checkpointwrites", "processes"})
+"""Tables without policies: their rows are reached by a run's id alone, or belong to nobody."""
+PARENTS = {"messages": ("thread", "threads"), "events": ("run", "runs"), "jobitems": ("job", "jobs")}
+"""Tables whose rows belong to the tenant of a row of another table: by which column, of which table."""
+OF_CATALOG = ("documents", "documents_begun")
+"""Tables of knowledge/sql_catalog.py."""
+
+_SETTING = "current_setting('parley.tenant', true)"
+"""For whom a transaction acts, see memory.sql.acting; not set, it is NULL or empty."""
+FOLDED = """CREATE FUNCTION folded(said text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN replace(lower(upper(said COLLATE "und-x-icu")), 'ς', 'σ') COLLATE "C";
+"""
+"""Python's str.casefold, for LIKE."""
+
+
 def schema() -> str:
-    """The DDL of all tables and indexes, each made only where it is missing."""
-    sqlite = dialect()
+    """The DDL of all tables and indexes in SQLite, each made only where it is missing."""
+    return "\n".join(_tables(sqlite.dialect(), True, POSTGRES_ONLY))
+
+
+def postgres_schema() -> str:
+    """The same for Postgres, with those of the catalog, and the policies of row-level security. Texts are compared by
+    their bytes and numbers have 64 bits, as in SQLite."""
+    made = "\n".join(_tables(postgresql.dialect(), False, frozenset()))
+    made = made.replace(" VARCHAR", ' TEXT COLLATE "C"').replace(" INTEGER", " BIGINT")
+    policies = [
+        *(_policy(table.name) for table in SQLModel.metadata.sorted_tables if table.name not in OF_NO_TENANT),
+        *(_policy(name) for name in OF_CATALOG),
+    ]
+    return "\n".join([made, POSTGRES_SCHEMA.strip(), "", *policies, FOLDED])
+
+
+def _tables(dialect: Dialect, if_not_exists: bool, without: frozenset[str]) -> list[str]:
     statements: list[str] = []
     for table in SQLModel.metadata.sorted_tables:
-        statements.append(str(CreateTable(table, if_not_exists=True).compile(dialect=sqlite)).strip())
-        indexes = sorted(table.indexes, key=lambda index: str(index.name))
-        statements += [str(CreateIndex(index, if_not_exists=True).compile(dialect=sqlite)) for index in indexes]
+        if table.name not in without:
+            statements += _statements(table, dialect, if_not_exists)
     lines = "\n\n".join(f"{statement};" for statement in statements).splitlines()
-    return "\n".join(line.rstrip() for line in lines).replace("\t", "  ") + "\n"
+    return [line.rstrip().replace("\t", "  ") for line in lines] + [""]
+
+
+def _statements(table: Table, dialect: Dialect, if_not_exists: bool) -> list[str]:
+    indexes = sorted(table.indexes, key=lambda index: str(index.name))
+    return [
+        str(CreateTable(table, if_not_exists=if_not_exists).compile(dialect=dialect)).strip(),
+        *(str(CreateIndex(index, if_not_exists=if_not_exists).compile(dialect=dialect)) for index in indexes),
+    ]
+
+
+def _policy(table: str) -> str:
+    """Forced row-level security: even the table's owner sees the rows of the tenant alone that it acts for."""
+    if table in PARENTS:
+        column, parent = PARENTS[table]
+        mine = f"EXISTS (SELECT 1 FROM {parent} WHERE {parent}.id = {table}.{column})"
+    else:
+        mine = f"'tenant:' || tenant = {_SETTING}"
+    return (
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;\nALTER TABLE {table} FORCE ROW LEVEL SECURITY;\n"
+        f"CREATE POLICY tenant ON {table} USING ({_SETTING} = 'every' OR {mine});\n"
+    )
 
 
 if __name__ == "__main__":
     SCHEMA_FILE.write_text(schema(), encoding="utf-8")
+    POSTGRES_FILE.write_text(postgres_schema(), encoding="utf-8")

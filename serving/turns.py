@@ -25,7 +25,7 @@ from graphs.events import (
     RunStarted,
     Sequenced,
 )
-from memory.sql import DatabaseUnavailable
+from memory.sql import DatabaseUnavailable, acting_for
 from serving.bus import QUEUED_BELL, Bus, process_bell
 from serving.event_log import Said
 from serving.followers import Followers
@@ -197,7 +197,7 @@ class Turns:
         while True:
             live = self._live.get(run.id)
             if live is None or not live.begun:
-                told = await self._repository.events(run.id, after)
+                told = await self._repository.events(run.tenant, run.id, after)
                 for one in told.events:
                     after = one.seq
                     yield one
@@ -226,7 +226,7 @@ class Turns:
             cut = live.cut("cancelled")
             await asyncio.wait([live.task])
             return cut
-        cancelled = await self._leases.cancel(run.id)
+        cancelled = await self._leases.cancel(run.tenant, run.id)
         if cancelled.how == "asked":
             self._news.ring(process_bell(without_token(cancelled.process)))
             with anyio.move_on_after(CANCEL_SECONDS), suppress(EventsGone):
@@ -297,19 +297,22 @@ class Turns:
             if (before := self._live.get(run.id)) is not None:  # it was taken from this process, and has come back
                 before.cut("lost")
                 await asyncio.wait([before.task])
-            told = (await self._repository.events(run.id, 0)).events
+            told = (await self._repository.events(run.tenant, run.id, 0)).events
             live = LiveRun(run.id, run.tenant, background=True, process=run.process, told=told)
             self._begin_work(live, partial(self._again, run, live), Resume())
         return len(runs)
 
     async def _told_elsewhere(self, who: Principal, id: str, after: int) -> AsyncGenerator[Sequenced, None]:
-        """The rest of an attached run that was taken from this process; it has no reader but the one here."""
+        """The rest of an attached run that was taken from this process. Its end comes in any case, after what was
+        heard here and not stored."""
         run = await self._repository.run(who.tenant, who.user, id)
         if run is None:  # it was cut before its row was stored
             raise ServerStopping(STOPPING)
-        async with aclosing(self.events(run, after)) as events:
+        async with aclosing(self.events(run)) as events:
             async for one in events:
-                yield one
+                if one.seq > after or isinstance(one.event, Ending):
+                    after = max(after + 1, one.seq)
+                    yield Sequenced(id, after, one.event)
 
     def _launch(self, request: TurnRequest, *, background: bool) -> LiveRun:
         if self._stopping:
@@ -327,6 +330,10 @@ class Turns:
         self._heart.start()
 
     async def _work(self, live: LiveRun, begin: Callable[[], Awaitable[Turn]], resume: Resume | None) -> None:
+        with acting_for(live.tenant):
+            await self._work_as_tenant(live, begin, resume)
+
+    async def _work_as_tenant(self, live: LiveRun, begin: Callable[[], Awaitable[Turn]], resume: Resume | None) -> None:
         turn: Turn | None = None
         last: RunFinished | RunFailed | None = None
         try:

@@ -2,3 +2,7 @@
 
 revision = "0001"
 down_revision = None
+
+
+def upgrade() -> None:
+    """Nothing: files begin here, and Postgres with revision 0003."""

@@ -44,6 +44,8 @@ UPDATE runs_0001 SET status = 'incomplete', finished_at = strftime('%Y-%m-%dT%H:
 def upgrade() -> None:
     """Nobody else has the file open, so a run that is not over has no process any more."""
     bind = op.get_bind()
+    if bind.dialect.name != "sqlite":
+        return  # Postgres begins with revision 0003
     cast(sqlite3.Connection, bind.connection.driver_connection).create_function("id_of", 1, _id_of)
     for index in INDEXES:
         bind.exec_driver_sql(f"DROP INDEX {index}")
