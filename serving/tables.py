@@ -247,17 +247,18 @@ class JobItems(SQLModel, table=True):
     error: str
 
 
-class Processes(SQLModel, table=True):
-    """Processes that work on these rows, on Postgres alone: on one machine a locked file says the same."""
+class Leases(SQLModel, table=True):
+    """Which processes live, on Postgres alone: on one machine a locked file says the same."""
 
     name: str = Field(primary_key=True)
-    """As in `runs.process`."""
+    token: int
+    """Grows with every holder."""
     expires_at: datetime = Field(sa_type=DateTime(timezone=True))
-    """When it counts as dead, by the database's clock, unless it says that it lives."""
+    """By the database's clock."""
 
 
-POSTGRES_ONLY = frozenset({"processes"})
-OF_NO_TENANT = frozenset({"checkpoints", "checkpointwrites", "processes"})
+POSTGRES_ONLY = frozenset({"leases"})
+OF_NO_TENANT = frozenset({"checkpoints", "checkpointwrites", "leases"})
 """Tables without policies: their rows are reached by a run's id alone, or belong to nobody."""
 PARENTS = {"messages": ("thread", "threads"), "events": ("run", "runs"), "jobitems": ("job", "jobs")}
 """Tables whose rows belong to the tenant of a row of another table: by which column, of which table."""

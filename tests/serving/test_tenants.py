@@ -500,7 +500,7 @@ class Forgetful:
     ("conditions", "leaky"),
     [
         (("tenant = :tenant",), "namesake"),
-        (("user = :user",), "bob"),
+        (('"user" = :user',), "bob"),
     ],
 )
 async def test_a_condition_that_is_missing_in_the_sql_is_found(
@@ -508,7 +508,8 @@ async def test_a_condition_that_is_missing_in_the_sql_is_found(
 ) -> None:
     database = Unscoped(runtime.database, *conditions)
     repository = Repository(database, runtime.repository.presence)
-    mutated = create_app(replace(runtime, database=database, repository=repository, jobs=JobStore(database)))
+    stores = replace(runtime.stores, database=database)
+    mutated = create_app(replace(runtime, stores=stores, repository=repository, jobs=JobStore(database)))
     for path in ("/api/threads", "/api/threads/{thread_id}", "/api/runs/{run_id}", "/api/jobs/{job_id}"):
         found = await leaks(world.against(mutated), only=Operation("get", path))
         assert [leak for leak in found if leaky in leak], found

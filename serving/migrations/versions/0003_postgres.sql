@@ -103,8 +103,9 @@ CREATE TABLE keys (
   UNIQUE (prefix)
 );
 
-CREATE TABLE processes (
+CREATE TABLE leases (
   name TEXT COLLATE "C" NOT NULL,
+  token BIGINT NOT NULL,
   expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
   PRIMARY KEY (name)
 );
