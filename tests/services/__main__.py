@@ -8,8 +8,7 @@ import sys
 import anyio
 
 from tests.services.instance import NotStarted
-from tests.services.lacking import is_ci
-from tests.services.programs import locked
+from tests.services.programs import is_ci, locked
 from tests.services.shared import KINDS, obtain_all, running, services_folder, start_all, stop_all
 
 USAGE = """python -m tests.services start [NAME ...]      install, start, seed; writes .services/env

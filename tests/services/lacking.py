@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import NoReturn
 
 import pytest
 
+from tests.services.programs import is_ci
+
 LACKS = "lacks the server"
-
-
-def is_ci() -> bool:
-    """Whether a missing server is a failure."""
-    return os.environ.get("CI", "").lower() in ("true", "1")
 
 
 def lack(name: str, how: str) -> NoReturn:

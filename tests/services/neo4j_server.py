@@ -11,9 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import LiteralString
 
-from neo4j import AsyncGraphDatabase
-from neo4j.exceptions import AuthError, DriverError, Neo4jError
-
 from tests.services.instance import Instance, Launch
 from tests.services.programs import Missing, build, cached, run
 
@@ -79,6 +76,8 @@ class Neo4j:
 
     async def wanting(self, instance: Instance) -> str:
         """Bolt answers to our password; on first use that is set in place of the one that all servers begin with."""
+        from neo4j.exceptions import DriverError, Neo4jError  # here: the driver takes long to import
+
         seeded = "seeded" in instance.notes
         try:
             if not seeded:
@@ -90,6 +89,8 @@ class Neo4j:
         return ""
 
     async def _change_password(self, instance: Instance) -> None:
+        from neo4j.exceptions import AuthError
+
         change = "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $password"
         try:
             await _asked(instance, "neo4j", "system", change, {"password": instance.secret("password")})
@@ -107,6 +108,8 @@ class Neo4j:
 async def _asked(
     instance: Instance, password: str, database: str, query: LiteralString, values: dict[str, str]
 ) -> None:
+    from neo4j import AsyncGraphDatabase
+
     driver = AsyncGraphDatabase.driver(
         f"bolt://127.0.0.1:{instance.port}",
         auth=("neo4j", password),

@@ -8,17 +8,14 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import LiteralString
 
 import anyio.to_thread
-import psycopg
-from psycopg import sql
 
 from tests.services.instance import Instance, Launch, Missing
 from tests.services.programs import can_install, install, system_how
 
-OWNER, APPLICATION, DATABASE = "parley", "parley_app", "parley"
-ASK_SECONDS = 5
+SUPERUSER, OWNER, APPLICATION = "postgres", "parley", "parley_app"
+DATABASE = "parley"
 DEBIAN = Path("/usr/lib/postgresql")
 OS_USER = "postgres"
 """Who runs the server where we are root: it refuses to run as root."""
@@ -61,12 +58,12 @@ class Postgres:
 
     def _make_cluster(self, instance: Instance, data: Path) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
-            file.write(instance.secret("superuser") + "\n")
+            file.write(instance.secret(SUPERUSER) + "\n")
             file.flush()
             if _user():
                 shutil.chown(file.name, OS_USER)
             argv = [
-                str(self._program("initdb")), "-D", str(data), "-A", "scram-sha-256", "-U", "postgres",
+                str(self._program("initdb")), "-D", str(data), "-A", "scram-sha-256", "-U", SUPERUSER,
                 "-E", "UTF8", "--locale=C.UTF-8", f"--pwfile={file.name}",
             ]  # fmt: skip
             said = subprocess.run(
@@ -87,36 +84,9 @@ class Postgres:
 
     async def wanting(self, instance: Instance) -> str:
         """Our roles can log in; on first use they are made."""
-        try:
-            if "seeded" not in instance.notes:
-                await self._seed(instance)
-            for role in (OWNER, APPLICATION):
-                async with await _connected(instance, role, DATABASE) as connection:
-                    await connection.execute("SELECT 1")
-        except psycopg.Error as error:
-            return f"it does not answer ({type(error).__name__})"
-        instance.notes["seeded"] = "yes"
-        return ""
+        from tests.services.postgres_seed import seed_and_log_in  # here: the client takes long to import
 
-    async def _seed(self, instance: Instance) -> None:
-        make: tuple[tuple[str, LiteralString], ...] = (
-            (OWNER, "CREATE ROLE {role} LOGIN CREATEDB PASSWORD {password}"),
-            (
-                APPLICATION,
-                "CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD {password}",
-            ),
-        )
-        async with await _connected(instance, "postgres", "postgres") as connection:
-            for role, statement in make:
-                if not await _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", role):
-                    await connection.execute(
-                        sql.SQL(statement).format(
-                            role=sql.Identifier(role), password=sql.Literal(instance.secret(role))
-                        )
-                    )
-            if not await _exists(connection, "SELECT 1 FROM pg_database WHERE datname = %s", DATABASE):
-                names = (sql.Identifier(DATABASE), sql.Identifier(OWNER))
-                await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
+        return await seed_and_log_in(instance, SUPERUSER, OWNER, APPLICATION, DATABASE)
 
     def urls(self, instance: Instance) -> dict[str, str]:
         """As the application, and as the owner."""
@@ -160,19 +130,4 @@ def _enters(folder: Path) -> bool:
 
 
 def _url(instance: Instance, role: str) -> str:
-    return f"postgresql+psycopg://{role}:{_password(instance, role)}@127.0.0.1:{instance.port}/{DATABASE}"
-
-
-def _password(instance: Instance, role: str) -> str:
-    return instance.secret("superuser" if role == "postgres" else role)
-
-
-async def _connected(instance: Instance, role: str, database: str) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(
-        host="127.0.0.1", port=instance.port, user=role, password=_password(instance, role), dbname=database,
-        connect_timeout=ASK_SECONDS, autocommit=True,
-    )  # fmt: skip
-
-
-async def _exists(connection: psycopg.AsyncConnection, query: LiteralString, name: str) -> bool:
-    return await (await connection.execute(query, (name,))).fetchone() is not None
+    return f"postgresql+psycopg://{role}:{instance.secret(role)}@127.0.0.1:{instance.port}/{DATABASE}"

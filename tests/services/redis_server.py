@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """Redis, from the system's packages."""
 
 from __future__ import annotations
@@ -6,8 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 
-import redis.asyncio
-from redis.exceptions import RedisError
+import anyio
 
 from tests.services.instance import Instance, Launch, Missing, write_private
 from tests.services.programs import can_install, install, system_how
@@ -56,17 +54,16 @@ class Redis:
 
     async def wanting(self, instance: Instance) -> str:
         """It answers to our password, and has loaded what it kept."""
-        address = self.urls(instance)["PARLEY_REDIS_URL"]
-        client = redis.asyncio.Redis.from_url(
-            address, socket_timeout=ASK_SECONDS, socket_connect_timeout=ASK_SECONDS, retry=None
-        )
+        said = b""
         try:
-            await client.ping()
-        except (RedisError, OSError) as error:
+            with anyio.fail_after(ASK_SECONDS):
+                async with await anyio.connect_tcp("127.0.0.1", instance.port) as stream:
+                    await stream.send(f"AUTH {instance.secret('password')}\r\nPING\r\n".encode())
+                    while said.count(b"\r\n") < 2:
+                        said += await stream.receive()
+        except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
             return f"it does not answer ({type(error).__name__})"
-        finally:
-            await client.aclose()
-        return ""
+        return "" if said == b"+OK\r\n+PONG\r\n" else "it is loading, or refuses our password"
 
     def urls(self, instance: Instance) -> dict[str, str]:
         """Database 0."""

@@ -11,10 +11,10 @@ import anyio.to_thread
 
 from tests.services.chroma_server import Chroma
 from tests.services.instance import Instance, Kind, Missing, NotStarted, configured_ports, write_private
-from tests.services.lacking import is_ci
 from tests.services.neo4j_server import Neo4j
 from tests.services.nginx_server import Nginx
 from tests.services.postgres_server import Postgres
+from tests.services.programs import is_ci
 from tests.services.redis_server import Redis
 from tests.services.weaviate_server import Weaviate
 
