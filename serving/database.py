@@ -1,4 +1,4 @@
-"""The one SQLite file as this product opens it: its name, its schema, its upgrades."""
+"""The databases as this product opens them: the one SQLite file, and Postgres for the record in its place."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from knowledge.open import SCHEMAS as KNOWLEDGE_SCHEMAS
 from memory import embedded
+from memory.sql import SqlDatabase
 from memory.sqlite import Database
 from serving import repository
 from serving.migrations import stamp
+from serving.settings import Settings
 
 DATABASE = "parley.sqlite"
 SCHEMAS = (embedded.SCHEMA, *KNOWLEDGE_SCHEMAS, repository.SCHEMA, stamp.SCHEMA)
@@ -21,3 +23,19 @@ async def open_database(folder: Path) -> Database:
         DatabaseUnavailable: it cannot be opened or upgraded; the text says why.
     """
     return await Database.open(folder / DATABASE, SCHEMAS, upgrade=stamp.upgrade)
+
+
+async def open_record(settings: Settings) -> SqlDatabase:
+    """The database of conversations, runs, documents and jobs: Postgres where the settings name it, else the file.
+
+    Raises:
+        DatabaseUnavailable: it cannot be opened or upgraded; the text says why.
+    """
+    if not settings.database_url:
+        return await open_database(settings.data_dir)
+    from memory.postgres import PostgresDatabase  # only where a server is used
+    from serving.migrations import postgres
+
+    if settings.database_owner_url:
+        await postgres.prepare(settings.database_owner_url, settings.database_url)
+    return await PostgresDatabase.open(settings.database_url, postgres.REVISION)

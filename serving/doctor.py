@@ -13,8 +13,10 @@ from pathlib import Path
 
 from memory.sqlite import VERSION
 from memory.sqlite_upgrade import copies
+from serving.addresses import masked
 from serving.commands.settings import show_table
 from serving.commands.shell import DONE, FAILED, CommandFailed, Shell, console, opened, write_json
+from serving.database import DATABASE
 from serving.settings import Loaded, Settings
 
 PACKAGES = ("agents", "evals", "graphs", "knowledge", "memory", "serving", "tools")
@@ -75,13 +77,18 @@ async def _parts(settings: Settings) -> list[Check]:
         async with opened(settings) as runtime:
             ready = await runtime.ready()
             documents = await runtime.catalog.below("local", "")
+            where = masked(settings.database_url) or str(settings.data_dir / DATABASE)
             details = {
-                "data": f"{runtime.database.path}, {len(documents)} documents",
+                "data": f"{where}, {len(documents)} documents",
                 "embedder": runtime.embedder.name,
                 "model": settings.model_url,
+                "memory": masked(settings.memory_url),
+                "graph": masked(settings.knowledge_url),
+                "bus": masked(settings.redis_url),
             }
             checks = [Check(name, trouble or "", details.get(name, "")) for name, trouble in ready.items()]
-            checks.append(await asyncio.to_thread(_schema, runtime.database.path))
+            if not settings.database_url:
+                checks.append(await asyncio.to_thread(_schema, settings.data_dir / DATABASE))
     except CommandFailed as error:
         return [Check("parts", str(error), "")]
     if not settings.model_url:

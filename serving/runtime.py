@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,23 +15,21 @@ from agents.context import Deps, Limits
 from agents.examples import Examples
 from knowledge.catalog import Catalog
 from knowledge.ingest import Ingest
-from knowledge.open import open_knowledge
 from knowledge.parse import Parser
 from knowledge.search import Search
 from knowledge.types import Found, SearchQuery
 from memory.embedding import Embedder
 from memory.minilm import MiniLM, MiniLMWords
-from memory.open import open_memory
-from memory.sqlite import Database, DatabaseUnavailable
+from memory.sql import SqlDatabase
 from memory.store import MemoryStore, MemoryUnavailable
-from serving.bus import Bus, open_bus
-from serving.database import open_database
+from serving.bus import Bus
+from serving.database import open_record
 from serving.job_store import JobStore
 from serving.leases import Leases
 from serving.principal import Principal
-from serving.processes import FolderPresence
 from serving.repository import Repository
 from serving.settings import Settings
+from serving.stores import Stores, open_stores
 from serving.turns import Engine, Turns
 from serving.uploads import Uploads
 from tools import builtin
@@ -46,10 +43,8 @@ class Runtime:
     """All open parts of one process."""
 
     settings: Settings
-    database: Database
+    stores: Stores
     embedder: Embedder
-    memory: MemoryStore
-    catalog: Catalog
     ingest: Ingest
     repository: Repository
     deps: Deps
@@ -57,7 +52,26 @@ class Runtime:
     model: OpenModel | None
     jobs: JobStore
     uploads: Uploads
-    bus: Bus
+
+    @property
+    def database(self) -> SqlDatabase:
+        """The record: conversations, runs, documents, jobs."""
+        return self.stores.database
+
+    @property
+    def memory(self) -> MemoryStore:
+        """What is found by meaning and by words."""
+        return self.stores.memory
+
+    @property
+    def catalog(self) -> Catalog:
+        """The list of documents."""
+        return self.stores.catalog
+
+    @property
+    def bus(self) -> Bus:
+        """What the servers of one Parley tell each other."""
+        return self.stores.bus
 
     async def search(self, principal: Principal, query: str, limit: int) -> list[Found]:
         """The passages that fit a query best, for the search door.
@@ -77,16 +91,10 @@ class Runtime:
         await asyncio.to_thread(builtin.warm)
 
     async def ready(self) -> dict[str, str | None]:
-        """Part to why it does not work, None when it does: data, embedder, and the model where one is set."""
-        parts = {"data": await self._database_trouble(), "embedder": await self._embedder_trouble()}
+        """Part to why it does not work, None when it does: data, embedder, then the servers that are set."""
+        told, embedder = await asyncio.gather(self.stores.troubles(), self._embedder_trouble())
+        parts = {"data": told.pop("data"), "embedder": embedder, **told}
         return parts if self.model is None else {**parts, "model": await self.model.server.reachable()}
-
-    async def _database_trouble(self) -> str | None:
-        try:
-            await self.database.write(_look)
-        except DatabaseUnavailable as error:
-            return str(error)
-        return None
 
     async def _embedder_trouble(self) -> str | None:
         try:
@@ -103,62 +111,52 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
     Raises:
         DatabaseUnavailable: the database cannot be opened; the text says why.
         MemoryUnavailable: the embedder's weights are missing.
+        BusUnavailable: the bus refuses us; the text says what helps.
     """
     async with AsyncExitStack() as stack:
         data = Path(settings.data_dir)
-        embedder, words, database = await asyncio.gather(
+        embedder, words, record = await asyncio.gather(
             asyncio.to_thread(MiniLM, threads=min(2, os.cpu_count() or 1)),
             asyncio.to_thread(MiniLMWords),
-            open_database(data),
+            open_record(settings),
         )
         stack.push_async_callback(asyncio.to_thread, embedder.close)
-        stack.push_async_callback(database.close)
-        memory = open_memory("", database, embedder)
-        knowledge = open_knowledge(database)
+        stack.push_async_callback(record.close)
+        stores = await stack.enter_async_context(open_stores(settings, record, embedder))
         parser = Parser(seconds=settings.parse_seconds, megabytes=settings.parse_memory_mb)
         stack.push_async_callback(parser.close)
-        search = Search(memory, knowledge.graph, knowledge.catalog)
+        search = Search(stores.memory, stores.graph, stores.catalog)
         model = await _model(settings, stack)
         deps = Deps(
-            memory=memory,
+            memory=stores.memory,
             embedder=embedder,
             words=words,
-            graph=knowledge.graph,
-            catalog=knowledge.catalog,
+            graph=stores.graph,
+            catalog=stores.catalog,
             search=search,
-            tools=builtin.open_builtin(search, embedder, knowledge.graph),
+            tools=builtin.open_builtin(search, embedder, stores.graph),
             examples=await Examples.open(embedder, data / "cache"),
             model=None if model is None else model.model,
         )
-        bus = await open_bus(settings.redis_url)
-        stack.push_async_callback(bus.close)
-        presence = await asyncio.to_thread(FolderPresence, data)
-        stack.push_async_callback(presence.close)
-        rows = Repository(database, presence)
+        rows = Repository(record, stores.presence)
         await Leases(rows).recover()
-        jobs = JobStore(database)
+        jobs = JobStore(record)
         answered = {} if model is None else {"answered": jobs.title_later}  # without a model there is no better title
-        turns = Turns(deps, partial(load_engine, database), rows, limits_of(settings), **answered, bus=bus)
+        turns = Turns(deps, partial(load_engine, record), rows, limits_of(settings), **answered, bus=stores.bus)
         stack.push_async_callback(turns.close)
-        ingest = Ingest(parser, embedder, memory, knowledge.graph, knowledge.catalog, database.transaction)
+        ingest = Ingest(parser, embedder, stores.memory, stores.graph, stores.catalog, stores.transaction)
         yield Runtime(
-            settings, database, embedder, memory, knowledge.catalog, ingest, rows, deps, turns, model, jobs,
-            Uploads(data / "uploads"), bus,
+            settings, stores, embedder, ingest, rows, deps, turns, model, jobs, Uploads(data / "uploads")
         )  # fmt: skip
 
 
-def load_engine(database: Database) -> Engine:
-    """The compiled chat graph, ready to run turns whose checkpoints are in the one file."""
+def load_engine(database: SqlDatabase) -> Engine:
+    """The compiled chat graph, ready to run turns whose checkpoints are in that database."""
     os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")  # a checkpoint gives back known types only
     from graphs import chat
     from graphs.checkpoints import Checkpoints
 
     return partial(chat.run, chat.build(Checkpoints(database)))
-
-
-def _look(connection: sqlite3.Connection) -> None:
-    """Takes the write lock and reads: fails when the file has gone, is locked for long or cannot be written."""
-    connection.execute("SELECT count(*) FROM runs").fetchone()
 
 
 async def _model(settings: Settings, stack: AsyncExitStack) -> OpenModel | None:

@@ -21,8 +21,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from serving.addresses import DATABASE, KNOWLEDGE, MEMORY, REDIS, address, folder_of, masked
 
 PREFIX = "PARLEY_"
-OTHERS = ("PARLEY_BENCH_", "PARLEY_STUDIO_")
-"""Variables of benchmarks and of `make studio`."""
+OTHERS = ("PARLEY_BENCH_", "PARLEY_STUDIO_", "PARLEY_SERVICES_", "PARLEY_TEST_")
+"""Variables of benchmarks, of `make studio`, of `make services` and of tests."""
 
 
 class SettingsError(Exception):
@@ -372,9 +372,16 @@ def _checked(layers: _Layers) -> Loaded:
     if errors:
         _refuse(errors)
     idle = () if settings.model_url else ("model", "model_key", "model_window")
+    pairs = [(name, "model_url") for name in idle]
+    if not settings.database_url:
+        pairs.append(("database_owner_url", "database_url"))
     warnings = [
         *layers.warnings,
-        *(f"{name} ({layers.origins[name]}) does nothing without model_url" for name in idle if name in layers.values),
+        *(
+            f"{name} ({layers.origins[name]}) does nothing without {other}"
+            for name, other in pairs
+            if name in layers.values
+        ),
     ]
     origins = {name: layers.origins.get(name, "default") for name in NAMES}
     return Loaded(settings, origins, tuple(warnings))

@@ -31,6 +31,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "anyio": EVERYWHERE,
     "numpy": EVERYWHERE,
     "orjson": EVERYWHERE,
+    # types alone, of the type checker
+    "_typeshed": ("memory/sql.py",),
     # one library, one door
     "Stemmer": ("memory/words.py",),
     "onnxruntime": ("memory/minilm.py",),
@@ -53,6 +55,12 @@ DOORS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("serving/commands/serve.py", "serving/http_protocol.py"),
     "uvloop": ("serving/commands/serve.py", "evals/bench/*.py"),
     "psutil": ("evals/bench/*.py",),
+    # servers in the place of embedded parts
+    "psycopg": ("memory/postgres*.py",),
+    "weaviate": ("memory/weaviate_store.py",),
+    "chromadb": ("memory/chroma_store.py",),
+    "neo4j": ("knowledge/neo4j_graph.py",),
+    "redis": ("serving/redis_*.py",),
     # frameworks whose door is a folder
     "langgraph": ("graphs/*.py",),
     "langchain_core": ("graphs/studio.py", "graphs/checkpoints.py"),

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from knowledge.graph import GraphUnavailable
-from knowledge.open import open_knowledge
-from memory.sqlite import Database
+from knowledge.sql_catalog import SqlCatalog
+from memory.sql import SqlDatabase
 from serving.commands.shell import DONE, CommandFailed, Shell, console, opened_database, say, write_json
 from serving.job_records import Item, Job, NewItem, NewJob, NothingToRetry, UnknownJob
 from serving.job_shapes import item_json, job_json
@@ -27,7 +27,7 @@ class _Desk:
     """What a command works with: the jobs of a tenant, of all its users, and those of the server itself."""
 
     shell: Shell
-    database: Database
+    database: SqlDatabase
     store: JobStore
     owner: Owner
 
@@ -97,7 +97,7 @@ async def _start(desk: _Desk, kind: str) -> int:
         new = NewJob("", "", "retention", PARTS)
     else:
         tenant = desk.owner.tenant
-        documents = await open_knowledge(desk.database).catalog.below(tenant, "")
+        documents = await SqlCatalog(desk.database).below(tenant, "")
         items = tuple(NewItem(one.path, document=one.id) for one in documents)
         if not items:
             raise CommandFailed("there are no documents; `parley ingest FOLDER` takes some in")

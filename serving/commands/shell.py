@@ -20,7 +20,7 @@ from serving.settings import DataFolderUnusable, Loaded, Settings, SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from memory.sqlite import Database
+    from memory.sql import SqlDatabase
     from serving.runtime import Runtime
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
@@ -93,23 +93,24 @@ async def opened(settings: Settings) -> AsyncGenerator[Runtime, None]:
     from knowledge.graph import GraphUnavailable
     from memory.sql import DatabaseUnavailable
     from memory.store import MemoryUnavailable
+    from serving.bus import BusUnavailable
     from serving.runtime import open_runtime
 
     try:
         async with open_runtime(settings) as runtime:
             yield runtime
-    except (DatabaseUnavailable, MemoryUnavailable, GraphUnavailable) as error:
+    except (DatabaseUnavailable, MemoryUnavailable, GraphUnavailable, BusUnavailable) as error:
         raise CommandFailed(str(error)) from error
 
 
 @asynccontextmanager
-async def opened_database(settings: Settings) -> AsyncGenerator[Database, None]:
-    """The one file alone, for commands that need nothing else; what is wrong with it is a CommandFailed."""
+async def opened_database(settings: Settings) -> AsyncGenerator[SqlDatabase, None]:
+    """The record alone, for commands that need nothing else; what is wrong with it is a CommandFailed."""
     from memory.sql import DatabaseUnavailable
-    from serving.database import open_database
+    from serving.database import open_record
 
     try:
-        database = await open_database(settings.data_dir)
+        database = await open_record(settings)
         try:
             yield database
         finally:

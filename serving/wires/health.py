@@ -12,7 +12,7 @@ from serving.auth import is_known
 from serving.runtime import Runtime
 from serving.wires.describe import PROBLEMS
 
-OPTIONAL = frozenset({"model"})
+OPTIONAL = frozenset({"model", "memory", "graph", "bus"})
 """Parts without which Parley still answers."""
 
 
@@ -42,14 +42,14 @@ def health_routes(runtime: Runtime) -> APIRouter:
         "/readyz",
         summary="Can it serve",
         responses={
-            200: {"model": Readiness, "description": "It can; a model that is down is named in the body."},
+            200: {"model": Readiness, "description": "It can; a server that is down is named in the body."},
             503: {"model": Readiness, "description": "The data folder or the embedder does not work."},
             500: PROBLEMS[500],
         },
     )
     async def readyz(request: Request) -> Response:
-        """Tries the database and the embedder, and asks the model's server. What is wrong with a part is told to those
-        who would be let in elsewhere; to others, that something is."""
+        """Tries the database and the embedder, and asks the servers that are set. What is wrong with a part is told
+        to those who would be let in elsewhere; to others, that something is."""
         parts = await runtime.ready()
         if not is_known(request):
             parts = {part: trouble and "does not work" for part, trouble in parts.items()}

@@ -45,7 +45,8 @@ async def parts(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runt
 async def runtime(parts: Runtime, tmp_path: Path) -> AsyncGenerator[Runtime]:
     """Over a database without keys."""
     database = await open_database(tmp_path)
-    yield replace(parts, database=database, settings=Settings(data_dir=tmp_path))
+    stores = replace(parts.stores, database=database)
+    yield replace(parts, stores=stores, settings=Settings(data_dir=tmp_path))
     await database.close()
 
 

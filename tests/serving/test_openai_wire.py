@@ -655,7 +655,7 @@ async def test_health_says_alive_and_readiness_names_the_part_that_is_down(runti
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "parts": {"data": None, "embedder": None}})
     closed = await Database.open(tmp_path / "gone.db", [])
     await closed.close()
-    down = await client_of(replace(runtime, database=closed)).get("/readyz")
+    down = await client_of(replace(runtime, stores=replace(runtime.stores, database=closed))).get("/readyz")
     assert (down.status_code, down.json()["status"]) == (503, "not ready")
     assert down.json()["parts"] == {"data": "does not work", "embedder": None}  # nobody can be known without the data
 
