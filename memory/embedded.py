@@ -147,6 +147,9 @@ class EmbeddedMemory:
 
         return await self._read(count)
 
+    async def close(self) -> None:
+        """Nothing: the database is closed by who opened it."""
+
     def _view(self, db: sqlite3.Connection, scope: Scope) -> tuple[rows.ScopeRow | None, View]:
         """The scope and its vectors, both of the snapshot that the first statement here takes."""
         matrix = self._matrices.of(scope)

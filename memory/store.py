@@ -70,3 +70,7 @@ class MemoryStore(Protocol):
     async def statistics(self, scope: Scope, words: Sequence[str]) -> Statistics:
         """Number of visible records and, per word, of those that hold its stem (may lag by seconds)."""
         ...
+
+    async def close(self) -> None:
+        """Gives back connections and files of its own; may be called again, nothing else comes after it."""
+        ...

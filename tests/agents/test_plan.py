@@ -160,6 +160,9 @@ class GoneMemory:
     async def statistics(self, scope: Scope, words: Sequence[str]) -> Statistics:
         raise MemoryUnavailable("the disk is away; plug it in")
 
+    async def close(self) -> None:
+        return None
+
 
 class GoneSearch(Search):
     """A search whose graph has gone: worse, or nothing."""

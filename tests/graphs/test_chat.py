@@ -85,6 +85,9 @@ class GatedMemory:
     async def statistics(self, scope: Scope, words: Sequence[str]) -> Statistics:
         return await self._inner.statistics(scope, words)
 
+    async def close(self) -> None:
+        await self._inner.close()
+
 
 def gated(runtime: Runtime, deps: Deps) -> tuple[Deps, GatedMemory]:
     memory = GatedMemory(runtime.memory)

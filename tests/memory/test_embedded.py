@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from memory.embedded import SCHEMA, EmbeddedMemory
-from memory.embedding import HashEmbedder
-from memory.open import open_memory
 from memory.sqlite import Database
 from memory.store import OtherEmbedder
 from memory.types import Label, Query, Record, Scope, Vector
@@ -231,15 +229,4 @@ async def test_searches_do_not_hold_up_the_event_loop_or_other_readers(tmp_path:
     assert await database.read(lambda db: db.execute("SELECT 1").fetchone()) == (1,)
     assert not all(task.done() for task in searches)
     assert all(len(hits) >= 50 for hits in await asyncio.gather(*searches))
-    await database.close()
-
-
-async def test_open_memory_knows_the_embedded_one_and_names_it(tmp_path: Path) -> None:
-    database = await opened(tmp_path)
-    embedder = HashEmbedder(8)
-    for url in ("", "embedded"):
-        store = open_memory(url, database, embedder)
-        assert isinstance(store, EmbeddedMemory)
-    with pytest.raises(ValueError, match=r"'weaviate://x'.*allowed is \"embedded\""):
-        open_memory("weaviate://x", database, embedder)
     await database.close()

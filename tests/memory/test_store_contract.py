@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 
+from memory.chroma_memory import ChromaMemory
 from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder
 from memory.sqlite import Database
 from memory.store import IncompleteSource, MemoryStore, MemoryUnavailable
 from memory.types import Hit, Label, PartVectors, Query, Record, Scope, Vector
+from tests.faults import FaultProxy
+from tests.memory.weaviate_backend import WeaviateServer
+from tests.services.found import service
 
 EMBEDDER = HashEmbedder(32)
 HERE = Scope("acme", "passages")
@@ -35,7 +42,13 @@ class Backend(Protocol):
         """Asserts that what is kept is sound in itself, by the backend's own means."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes the stores."""
+        ...
+
+    async def forget(self) -> None:
+        """Deletes what was written, on a server that others use too."""
+        ...
 
 
 @dataclass
@@ -63,8 +76,91 @@ class Embedded:
         for database in self.databases:
             await database.close()
 
+    async def forget(self) -> None:
+        """Nothing: its folder is the test's own."""
 
-BACKENDS = {"embedded": Embedded}
+
+@dataclass
+class ChromaServer:
+    """A database of its own on the shared server, behind a proxy that can take it away."""
+
+    folder: Path
+    stores: list[ChromaMemory] = field(default_factory=list[ChromaMemory])
+    proxy: FaultProxy | None = None
+
+    @property
+    def database(self) -> str:
+        return f"t{hashlib.sha256(str(self.folder).encode()).hexdigest()[:24]}"
+
+    async def open(self) -> MemoryStore:
+        if self.proxy is None:
+            parts = urlsplit(service("chroma")["PARLEY_TEST_CHROMA_URL"])
+            self.proxy = await FaultProxy(parts.hostname or "", parts.port or 0).__aenter__()
+            async with httpx.AsyncClient() as client:
+                made = await client.post(chroma_databases(), json={"name": self.database})
+                assert made.status_code in (200, 409)
+        url = f"chroma://127.0.0.1:{self.proxy.port}?database={self.database}"
+        self.stores.append(ChromaMemory(url, EMBEDDER.name, EMBEDDER.dimensions))
+        return self.stores[-1]
+
+    async def lose(self) -> None:
+        assert self.proxy is not None
+        self.proxy.refuse(True)
+        self.proxy.reset()
+
+    async def check(self) -> None:
+        """Nothing: Chroma has no means of its own."""
+
+    async def close(self) -> None:
+        for store in self.stores:
+            await store.close()
+        if self.proxy is not None:
+            await self.proxy.__aexit__(None, None, None)
+
+    async def forget(self) -> None:
+        async with httpx.AsyncClient() as client:
+            await client.delete(f"{chroma_databases()}/{self.database}")
+
+
+def chroma_databases() -> str:
+    parts = urlsplit(service("chroma")["PARLEY_TEST_CHROMA_URL"])
+    return f"http://{parts.hostname}:{parts.port}/api/v2/tenants/default_tenant/databases"
+
+
+@dataclass
+class ChromaFolder:
+    """Chroma in this process: one store at a time."""
+
+    folder: Path
+    store: ChromaMemory | None = None
+
+    async def open(self) -> MemoryStore:
+        if self.store is None:
+            self.store = ChromaMemory(f"chroma:{self.folder}/chroma", EMBEDDER.name, EMBEDDER.dimensions)
+        return self.store
+
+    async def lose(self) -> None:
+        (self.folder / "chroma").rename(self.folder / "lost")
+
+    async def check(self) -> None:
+        """Nothing: Chroma has no means of its own."""
+
+    async def close(self) -> None:
+        if self.store is not None:
+            await self.store.close()
+
+    async def forget(self) -> None:
+        """Nothing: its folder is the test's own."""
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "embedded": Embedded,
+    "chroma": ChromaServer,
+    "chroma-folder": ChromaFolder,
+    "weaviate": WeaviateServer,
+}
+SHARED = ("embedded", "chroma", "weaviate")
+"""Those that several processes may use at once."""
 
 
 @pytest.fixture(params=BACKENDS)
@@ -72,6 +168,7 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     made = BACKENDS[str(request.param)](tmp_path)
     yield made
     await made.close()
+    await made.forget()
 
 
 @pytest.fixture
@@ -597,9 +694,10 @@ async def test_what_was_acknowledged_survives_a_killed_process_and_nothing_is_ha
         assert f"s{last}.0" in {hit.id for hit in await found(store, f"text {last} again", limit=5)}
         await store.publish(HERE, f"s{last}", None, 0)
         await backend.close()
+    await BACKENDS[name](tmp_path).forget()
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", SHARED)
 async def test_processes_that_write_at_once_lose_nothing_and_a_reader_sees_it(name: str, tmp_path: Path) -> None:
     backend = BACKENDS[name](tmp_path)
     store = await backend.open()
@@ -612,3 +710,4 @@ async def test_processes_that_write_at_once_lose_nothing_and_a_reader_sees_it(na
             for number in range(100 * at, 100 * at + 15):
                 check_published([r.text for r in await store.get(HERE, [f"s{number}.0", f"s{number}.1"])], number)
     await backend.close()
+    await backend.forget()
