@@ -9,7 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,13 +18,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.sqlite import Database
+from memory.sql import SqlDatabase
 from serving.commands.keys import expiry
-from serving.database import DATABASE, open_database
+from serving.database import DATABASE
 from serving.keys import Bearer, Keys
 from serving.principal import Principal, checked_name
 from serving.times import stamp
+from tests.databases import database, postgres_made, postgres_urls
 from tests.serving.in_process import Parley, commands, settled
+
+__all__ = ["database", "postgres_made", "postgres_urls"]
 
 ALICE = Principal("acme", "alice", "admin")
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -32,17 +35,10 @@ DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    opened = await open_database(tmp_path)
-    yield opened
-    await opened.close()
-
-
 # -- the store -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_key_speaks_for_whom_it_was_made(database: Database) -> None:
+async def test_a_key_speaks_for_whom_it_was_made(database: SqlDatabase) -> None:
     keys = Keys(database)
     assert not await keys.any()
     made, key = await keys.create(ALICE)
@@ -52,7 +48,7 @@ async def test_a_key_speaks_for_whom_it_was_made(database: Database) -> None:
     assert key.split("_")[1] == made.prefix
 
 
-async def test_two_keys_of_one_user_share_nothing_and_end_apart(database: Database) -> None:
+async def test_two_keys_of_one_user_share_nothing_and_end_apart(database: SqlDatabase) -> None:
     keys = Keys(database)
     (first, one), (_, two) = await keys.create(ALICE), await keys.create(ALICE)
     mixed = "_".join((*one.split("_")[:2], two.split("_")[2]))
@@ -62,7 +58,7 @@ async def test_two_keys_of_one_user_share_nothing_and_end_apart(database: Databa
     assert await keys.bearer(two) is not None
 
 
-async def test_what_is_stored_is_a_salted_hash(database: Database) -> None:
+async def test_what_is_stored_is_a_salted_hash(database: SqlDatabase) -> None:
     made, key = await Keys(database).create(ALICE)
     rows = await database.read(lambda c: c.execute("SELECT * FROM keys").fetchall())
     salt, hash = await database.read(lambda c: c.execute("SELECT salt, hash FROM keys").fetchone())
@@ -73,7 +69,7 @@ async def test_what_is_stored_is_a_salted_hash(database: Database) -> None:
     assert made.prefix in str(rows)
 
 
-async def test_a_revoked_key_keeps_the_time_of_its_end(database: Database) -> None:
+async def test_a_revoked_key_keeps_the_time_of_its_end(database: SqlDatabase) -> None:
     keys = Keys(database)
     made, _ = await keys.create(ALICE)
     first = await keys.revoke(made.id)
@@ -84,7 +80,7 @@ async def test_a_revoked_key_keeps_the_time_of_its_end(database: Database) -> No
     assert await keys.revoke("none") is None
 
 
-async def test_a_tenant_sees_and_revokes_its_own_keys_only(database: Database) -> None:
+async def test_a_tenant_sees_and_revokes_its_own_keys_only(database: SqlDatabase) -> None:
     keys = Keys(database)
     mine, _ = await keys.create(ALICE)
     other, key = await keys.create(Principal("globex", "bob"))

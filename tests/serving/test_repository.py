@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agents.types import Citation, Draft, Message, Note, Usage, Verdict
-from memory.sqlite import Database
+from memory.sql import SqlDatabase
 from memory.types import TRUST_USER, Label
 from serving.conversations import Conversations
 from serving.ids import uuid7
@@ -20,21 +19,17 @@ from serving.principal import Principal
 from serving.processes import FolderPresence
 from serving.records import Answer, NewRun, RunEnd, Thread, UnknownThread
 from serving.repository import SCHEMA, Repository
-from serving.tables import schema
+from serving.tables import POSTGRES_FILE, postgres_schema, schema
+from tests.databases import database, postgres_made, postgres_urls
+
+__all__ = ["database", "postgres_made", "postgres_urls"]
 
 ME = ("acme", "ann")
 CITATION = Citation(1, "d1", "d1.0.3", "Guide", "/docs/guide.md", "Turn it on.", 2, "Setup > Start", 10, 21)
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    database = await Database.open(tmp_path / "parley.db", [SCHEMA])
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def repository(database: Database, tmp_path: Path) -> Repository:
+def repository(database: SqlDatabase, tmp_path: Path) -> Repository:
     return Repository(database, FolderPresence(tmp_path))
 
 
@@ -151,6 +146,7 @@ async def test_the_end_of_a_run_that_nobody_started_changes_nothing(repository: 
 
 def test_the_schema_text_is_what_the_tables_say() -> None:
     assert schema() == SCHEMA, "run python -m serving.tables"
+    assert postgres_schema() == POSTGRES_FILE.read_text(encoding="utf-8"), "run python -m serving.tables"
 
 
 def test_the_schema_can_be_applied_twice_and_removes_messages_with_their_thread() -> None:
