@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import LiteralString
 
 import anyio
@@ -88,12 +88,11 @@ class ServerLock:
         connection = await psycopg.AsyncConnection.connect(
             self._url, autocommit=True, connect_timeout=PATIENCE_SECONDS, application_name=f"parley {self._name}"
         )
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(connection.close)
             for setting in _WATCH:
                 await connection.execute(setting)
-        except BaseException:
-            await connection.close()
-            raise
+            stack.pop_all()
         return connection
 
 

@@ -281,6 +281,24 @@ def keys_revoke(
 
 
 @app.command()
+def migrate(
+    ctx: typer.Context,
+    source: Annotated[
+        str, typer.Option("--from", metavar="sqlite:PATH", help="Data folder to copy; none: make the tables only.")
+    ] = "",
+    to: Annotated[
+        str, typer.Option(metavar="URL", help="Postgres, as the tables' owner; none: PARLEY_DATABASE_OWNER_URL.")
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a copy that was broken off.")] = False,
+    json: Json = False,
+) -> None:
+    """Make or upgrade the tables on Postgres, and bring conversations, runs, keys and jobs of a data folder there."""
+    from serving.commands.migrate import migrate as verb
+
+    _finish(ctx, json, lambda shell: verb(shell, source, to, resume))
+
+
+@app.command()
 def doctor(ctx: typer.Context, json: Json = False) -> None:
     """Check every setting and every backend, and say what is wrong."""
     from serving.doctor import doctor as verb
