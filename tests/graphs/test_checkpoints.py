@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import cast
 
@@ -14,19 +14,16 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import BASE_CAPABILITIES
 
 from graphs.checkpoints import Checkpoints
+from memory.sql import Connection, SqlDatabase
 from memory.sqlite import Database
+from tests.databases import database, postgres_made, postgres_urls
+
+__all__ = ["database", "postgres_made", "postgres_urls"]
 
 SCHEMA = (Path(__file__).parents[2] / "serving" / "schema.sql").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "runs.sqlite", [SCHEMA])
-    yield opened
-    await opened.close()
-
-
-async def rows(database: Database) -> tuple[int, int]:
+async def rows(database: SqlDatabase) -> tuple[int, int]:
     """How many checkpoints and writes are stored."""
     return await database.read(
         lambda connection: (
@@ -48,13 +45,15 @@ async def put(saver: Checkpoints, run: str, id: str, *, parent: str = "", step: 
     return await saver.aput(at(run, parent), checkpoint, about, {})
 
 
-async def test_langgraph_s_conformance_suite_passes(tmp_path: Path) -> None:
-    places = iter(range(100))
+def emptied(connection: Connection) -> None:
+    connection.execute("DELETE FROM checkpoints")
+    connection.execute("DELETE FROM checkpointwrites")
 
+
+async def test_langgraph_s_conformance_suite_passes(database: SqlDatabase) -> None:
     async def opened() -> AsyncGenerator[BaseCheckpointSaver[int], None]:
-        database = await Database.open(tmp_path / f"{next(places)}.sqlite", [SCHEMA])
         yield Checkpoints(database, history=True)
-        await database.close()
+        await database.write(emptied)
 
     report = await validate(checkpointer_test(name="Checkpoints")(opened))
     assert report.passed_all_base(), [result.failures for result in report.results.values()]
@@ -62,7 +61,7 @@ async def test_langgraph_s_conformance_suite_passes(tmp_path: Path) -> None:
     assert tried == {capability.value for capability in BASE_CAPABILITIES}
 
 
-async def test_only_the_last_checkpoint_of_a_run_is_kept_and_its_writes(database: Database) -> None:
+async def test_only_the_last_checkpoint_of_a_run_is_kept_and_its_writes(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     first = await put(saver, "run", "1")
     await saver.aput_writes(first, [("question", "a"), ("notes", [])], "task")
@@ -76,7 +75,7 @@ async def test_only_the_last_checkpoint_of_a_run_is_kept_and_its_writes(database
     assert last.pending_writes == [("task", "question", "b")]
 
 
-async def test_the_last_checkpoint_is_what_was_put_last_though_the_clock_stepped_back(database: Database) -> None:
+async def test_the_last_checkpoint_is_what_was_put_last_though_the_clock_stepped_back(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     await put(saver, "run", "1f0c9000-0000-6000-8000-000000000000")
     await put(saver, "run", "1f0c8000-0000-6000-8000-000000000000")  # ids carry the time
@@ -85,7 +84,7 @@ async def test_the_last_checkpoint_is_what_was_put_last_though_the_clock_stepped
     assert last.checkpoint["id"].startswith("1f0c8")
 
 
-async def test_runs_and_their_namespaces_do_not_touch_each_other(database: Database) -> None:
+async def test_runs_and_their_namespaces_do_not_touch_each_other(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     for run in ("a", "b"):
         await put(saver, run, "1")
@@ -97,7 +96,7 @@ async def test_runs_and_their_namespaces_do_not_touch_each_other(database: Datab
     assert await saver.last("b") is not None
 
 
-async def test_a_task_s_writes_count_once_and_its_last_interrupt_or_error_counts(database: Database) -> None:
+async def test_a_task_s_writes_count_once_and_its_last_interrupt_or_error_counts(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     place = await put(saver, "run", "1")
     for said in ("first", "second"):
@@ -108,7 +107,7 @@ async def test_a_task_s_writes_count_once_and_its_last_interrupt_or_error_counts
     assert sorted(last.pending_writes or []) == [("task", "__interrupt__", "second"), ("task", "question", "first")]
 
 
-async def test_writes_come_back_in_the_order_of_the_tasks_paths(database: Database) -> None:
+async def test_writes_come_back_in_the_order_of_the_tasks_paths(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     place = await put(saver, "run", "1")
     await saver.aput_writes(place, [("notes", [2])], "a-task", "~2")
@@ -118,7 +117,7 @@ async def test_writes_come_back_in_the_order_of_the_tasks_paths(database: Databa
     assert [value for _, _, value in last.pending_writes or []] == [[1], [2]]
 
 
-async def test_forgetting_belongs_to_the_transaction_that_ends_the_run(database: Database) -> None:
+async def test_forgetting_belongs_to_the_transaction_that_ends_the_run(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     await put(saver, "a", "1")
     await put(saver, "b", "1")
@@ -133,7 +132,7 @@ async def test_forgetting_belongs_to_the_transaction_that_ends_the_run(database:
     assert await rows(database) == (0, 0)
 
 
-async def test_a_held_run_is_on_disk_when_it_is_kept_and_not_before(database: Database) -> None:
+async def test_a_held_run_is_on_disk_when_it_is_kept_and_not_before(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     saver.hold("run", new=True)
     place = await put(saver, "run", "1")
@@ -147,7 +146,7 @@ async def test_a_held_run_is_on_disk_when_it_is_kept_and_not_before(database: Da
     assert last.pending_writes == [("task", "__interrupt__", "?")]
 
 
-async def test_a_held_run_that_is_dropped_was_never_there(database: Database) -> None:
+async def test_a_held_run_that_is_dropped_was_never_there(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     saver.hold("run", new=True)
     await put(saver, "run", "1")
@@ -157,7 +156,7 @@ async def test_a_held_run_that_is_dropped_was_never_there(database: Database) ->
     assert await rows(database) == (0, 0)
 
 
-async def test_a_held_run_that_was_stored_before_reads_what_is_stored(database: Database) -> None:
+async def test_a_held_run_that_was_stored_before_reads_what_is_stored(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     await put(saver, "run", "1")
     saver.hold("run", new=False)
@@ -169,12 +168,12 @@ async def test_a_held_run_that_was_stored_before_reads_what_is_stored(database: 
     assert await rows(database) == (1, 0)
 
 
-async def test_whatever_langgraph_would_allow_the_codec_stays_as_it_is(database: Database) -> None:
+async def test_whatever_langgraph_would_allow_the_codec_stays_as_it_is(database: SqlDatabase) -> None:
     saver = Checkpoints(database)
     assert saver.with_allowlist({("os", "system")}) is saver
 
 
-async def test_checkpoints_are_listed_newest_first_across_runs(database: Database) -> None:
+async def test_checkpoints_are_listed_newest_first_across_runs(database: SqlDatabase) -> None:
     saver = Checkpoints(database, history=True)
     for id, run in enumerate("abab"):
         await put(saver, run, str(id), step=id)
@@ -185,7 +184,8 @@ async def test_checkpoints_are_listed_newest_first_across_runs(database: Databas
     assert [found async for found in saver.alist(None, limit=0)] == []
 
 
-async def test_the_disk_that_runs_take_does_not_grow_with_their_number(database: Database) -> None:
+async def test_the_disk_that_runs_take_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "runs.sqlite", [SCHEMA])
     saver = Checkpoints(database)
 
     async def pages() -> int:
@@ -203,3 +203,4 @@ async def test_the_disk_that_runs_take_does_not_grow_with_their_number(database:
         await one(str(number))
     assert await pages() <= before + 1
     assert await rows(database) == (0, 0)
+    await database.close()

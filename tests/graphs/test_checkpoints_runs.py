@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol, cast
 
 import anyio
@@ -35,22 +34,17 @@ from graphs.events import (
     Token,
 )
 from graphs.state import ChatState, Run
-from memory.sqlite import Database
+from memory.sql import SqlDatabase
 from memory.types import Label
 from serving.ids import uuid7
 from serving.runtime import Runtime
+from tests.databases import database, postgres_made, postgres_urls
 from tests.graphs.test_chat import gated
 
-SCHEMA = (Path(__file__).parents[2] / "serving" / "schema.sql").read_text(encoding="utf-8")
+__all__ = ["database", "postgres_made", "postgres_urls"]
+
 QUESTION = "How tall is Gull Point Lighthouse?"
 DURABILITIES: tuple[Durability, ...] = ("exit", "sync")
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "runs.sqlite", [SCHEMA])
-    yield opened
-    await opened.close()
 
 
 def turn(text: str = QUESTION) -> Turn:
@@ -61,7 +55,7 @@ def with_model(runtime: Runtime, *answers: Scripted) -> Deps:
     return replace(runtime.deps, model=ScriptedModel(*answers))
 
 
-async def stored(database: Database) -> tuple[int, int]:
+async def stored(database: SqlDatabase) -> tuple[int, int]:
     """How many checkpoints and writes are on disk."""
     return await database.read(
         lambda connection: cast(
@@ -109,7 +103,7 @@ def text(events: Sequence[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Token))
 
 
-async def test_an_interactive_run_leaves_nothing_on_disk_at_any_time(runtime: Runtime, database: Database) -> None:
+async def test_an_interactive_run_leaves_nothing_on_disk_at_any_time(runtime: Runtime, database: SqlDatabase) -> None:
     graph = chat.build(Checkpoints(database))
     with anyio.fail_after(20):
         async with aclosing(chat.run(graph, with_model(runtime, says("34.")), turn())) as events:
@@ -119,7 +113,7 @@ async def test_an_interactive_run_leaves_nothing_on_disk_at_any_time(runtime: Ru
 
 
 async def test_a_background_run_holds_one_checkpoint_until_it_is_forgotten(
-    runtime: Runtime, database: Database
+    runtime: Runtime, database: SqlDatabase
 ) -> None:
     saver, asked = Checkpoints(database), turn()
     graph = chat.build(saver)
@@ -135,7 +129,7 @@ async def test_a_background_run_holds_one_checkpoint_until_it_is_forgotten(
 
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_a_parked_run_goes_on_in_another_process_s_graph(
-    runtime: Runtime, database: Database, durability: Durability
+    runtime: Runtime, database: SqlDatabase, durability: Durability
 ) -> None:
     deps, asked = with_model(runtime, says("It is 34 metres tall [1].")), turn()
     before = await parked_at(chat.build(Checkpoints(database)), deps, asked, "recall", durability)
@@ -150,7 +144,7 @@ async def test_a_parked_run_goes_on_in_another_process_s_graph(
 
 
 async def test_a_run_that_is_parked_after_its_answer_says_the_answer_once_more(
-    runtime: Runtime, database: Database
+    runtime: Runtime, database: SqlDatabase
 ) -> None:
     model = ScriptedModel(says("It is 34 ", "metres tall [1]. It was painted green by pirates in 1950."))
     graph, deps, asked = chat.build(Checkpoints(database)), replace(runtime.deps, model=model), turn()
@@ -169,7 +163,7 @@ async def test_a_run_that_is_parked_after_its_answer_says_the_answer_once_more(
 
 
 async def test_a_run_that_ended_before_its_end_was_stored_ends_again_without_a_step(
-    runtime: Runtime, database: Database
+    runtime: Runtime, database: SqlDatabase
 ) -> None:
     graph, deps, asked = chat.build(Checkpoints(database)), with_model(runtime, says("34 metres [1].")), turn()
     first = await played(graph, deps, asked)
@@ -180,7 +174,7 @@ async def test_a_run_that_ended_before_its_end_was_stored_ends_again_without_a_s
 
 
 async def test_of_steps_that_run_together_those_that_ended_are_not_repeated(
-    runtime: Runtime, database: Database
+    runtime: Runtime, database: SqlDatabase
 ) -> None:
     deps, memory = gated(runtime, with_model(runtime, says("34 metres [1].")))
     graph, asked, waiting = chat.build(Checkpoints(database)), turn(), {"screen", "understand"}
@@ -202,7 +196,7 @@ async def test_of_steps_that_run_together_those_that_ended_are_not_repeated(
 
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_a_run_without_a_checkpoint_begins_anew(
-    runtime: Runtime, database: Database, durability: Durability
+    runtime: Runtime, database: SqlDatabase, durability: Durability
 ) -> None:
     graph, deps = chat.build(Checkpoints(database)), with_model(runtime, says("34 metres [1]."))
     events = await played(graph, deps, turn(), durability=durability, resume=Resume())
@@ -211,17 +205,17 @@ async def test_a_run_without_a_checkpoint_begins_anew(
 
 
 async def test_a_checkpoint_that_cannot_be_read_is_dropped_and_the_run_begins_anew(
-    runtime: Runtime, database: Database
+    runtime: Runtime, database: SqlDatabase
 ) -> None:
     graph, deps, asked = chat.build(Checkpoints(database)), with_model(runtime, says("34 metres [1].")), turn()
     await parked_at(graph, deps, asked, "plan")
-    await database.write(lambda connection: connection.execute("UPDATE checkpoints SET body = x'c1'").close())
+    await database.write(lambda connection: connection.execute("UPDATE checkpoints SET body = ?", (b"\xc1",)) and None)
     events = await played(graph, deps, asked, resume=Resume())
     assert "begin" in steps(events)
     assert isinstance(events[-1], RunFinished)
 
 
-async def test_a_run_whose_reader_left_goes_on_in_the_background_s_way(runtime: Runtime, database: Database) -> None:
+async def test_a_run_whose_reader_left_goes_on_in_the_background_s_way(runtime: Runtime, database: SqlDatabase) -> None:
     hangs: Scripted = (ModelDelta("It is "), anyio.Event())
     graph, asked = chat.build(Checkpoints(database)), turn()
     with anyio.fail_after(20):
@@ -235,7 +229,7 @@ async def test_a_run_whose_reader_left_goes_on_in_the_background_s_way(runtime: 
     assert text(again) == "It is 34 metres [1]."
 
 
-async def test_a_model_that_breaks_off_fails_a_background_run_too(runtime: Runtime, database: Database) -> None:
+async def test_a_model_that_breaks_off_fails_a_background_run_too(runtime: Runtime, database: SqlDatabase) -> None:
     broken: Scripted = (ModelDelta("The lighthouse "), ModelBroken("the model's stream broke off"))
     events = await played(chat.build(Checkpoints(database)), with_model(runtime, broken), turn())
     assert events[-1] == RunFailed("the model's stream broke off", "The lighthouse ")
@@ -256,7 +250,7 @@ class Asks(Protocol):
 class Asking:
     """A small graph whose steps ask a person, one interrupt for each question, at the same time."""
 
-    database: Database
+    database: SqlDatabase
     questions: tuple[str, ...] = ("send?",)
     ran: list[str] = field(default_factory=list[str])
 
@@ -300,7 +294,7 @@ def approvals(events: Sequence[Event]) -> dict[str, str]:
 
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_a_step_that_asks_a_person_ends_the_run_s_events_and_goes_on_with_the_answer(
-    runtime: Runtime, database: Database, durability: Durability
+    runtime: Runtime, database: SqlDatabase, durability: Durability
 ) -> None:
     asking, asked = Asking(database), turn()
     events = await played(asking.graph(), runtime.deps, asked, durability=durability)
@@ -315,7 +309,7 @@ async def test_a_step_that_asks_a_person_ends_the_run_s_events_and_goes_on_with_
 
 
 async def test_a_run_that_waits_and_is_taken_up_without_an_answer_asks_again(
-    runtime: Runtime, database: Database
+    runtime: Runtime, database: SqlDatabase
 ) -> None:
     asking, asked = Asking(database), turn()
     first = await played(asking.graph(), runtime.deps, asked, durability="exit")
@@ -330,7 +324,7 @@ async def test_a_run_that_waits_and_is_taken_up_without_an_answer_asks_again(
 
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_two_questions_at_once_may_be_answered_one_after_the_other(
-    runtime: Runtime, database: Database, durability: Durability
+    runtime: Runtime, database: SqlDatabase, durability: Durability
 ) -> None:
     asking, asked = Asking(database, ("send?", "pay?")), turn()
     open_questions = approvals(await played(asking.graph(), runtime.deps, asked, durability=durability))

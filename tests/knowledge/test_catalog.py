@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from knowledge.catalog import Catalog
 from knowledge.graph import GraphUnavailable
-from knowledge.open import SCHEMAS, open_knowledge
+from knowledge.sql_catalog import SqlCatalog
 from knowledge.types import Document
-from memory.sqlite import Database
+from memory.sql import SqlDatabase
+from tests.databases import database, postgres_made, postgres_urls
+
+__all__ = ["database", "postgres_made", "postgres_urls"]
 
 GUIDE = Document(
     "d1", "t", "/docs/guide.md", "Guide", "abc", 10, 2, "2026-11-21T10:00:00Z", "https://example.org/guide"
@@ -20,15 +21,8 @@ GUIDE = Document(
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(tmp_path / "catalog.sqlite", SCHEMAS)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def catalog(database: Database) -> Catalog:
-    return open_knowledge(database).catalog
+def catalog(database: SqlDatabase) -> Catalog:
+    return SqlCatalog(database)
 
 
 async def test_a_document_is_found_by_path_and_by_id(catalog: Catalog) -> None:
@@ -98,7 +92,7 @@ async def test_text_that_is_no_utf8_comes_back_as_it_was(catalog: Catalog) -> No
     assert await catalog.at("t", odd.path) == odd
 
 
-async def test_a_catalog_whose_database_is_gone_says_so(catalog: Catalog, database: Database) -> None:
+async def test_a_catalog_whose_database_is_gone_says_so(catalog: Catalog, database: SqlDatabase) -> None:
     await database.close()
     with pytest.raises(GraphUnavailable, match="closed"):
         await catalog.put(GUIDE)
