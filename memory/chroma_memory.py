@@ -20,8 +20,8 @@ from memory.chroma_room import TRIES, Room, View, best, records_of
 from memory.store import IncompleteSource, MemoryUnavailable
 from memory.types import Hit, Query, Record, Scope, Score, Statistics, Vector, Vectors
 
-_BATCH = 192
-"""Records of one upsert, about 2 MB."""
+_BATCH = 384
+"""Records of one upsert, about 4 MB."""
 _KEYS = 500
 _NEW_AT_ONCE = 1000
 _SCOPES, _MAX_BYTES = 64, 512 * 1024 * 1024

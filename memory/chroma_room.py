@@ -33,7 +33,7 @@ Alive = NDArray[np.bool_]
 
 def records_of(scope: str, maker: Maker) -> Collection:
     """Where the records lie that an embedder made vectors for."""
-    hnsw = {"space": "ip", "ef_construction": 200, "ef_search": 200, "max_neighbors": 32}
+    hnsw = {"space": "ip", "ef_construction": 100, "ef_search": 200, "max_neighbors": 24}
     return Collection(f"parley-{scope}-{digest(maker.embedder, str(maker.dimensions))[:12]}", hnsw)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder
 from memory.sqlite import Database
 from memory.store import IncompleteSource, MemoryStore, MemoryUnavailable
-from memory.types import Hit, Label, PartVectors, Query, Record, Scope, Vector
+from memory.types import Hit, Label, PartVectors, Query, Record, Scope, Statistics, Vector
 from tests.faults import FaultProxy
 from tests.memory.weaviate_backend import WeaviateServer
 from tests.services.found import service
@@ -472,21 +472,48 @@ async def test_no_query_text_can_break_a_search(store: MemoryStore, text: str) -
     await store.statistics(HERE, [text])
 
 
-async def test_two_thousand_records_are_all_found_and_removed(store: MemoryStore) -> None:
-    texts = [f"entry number{at} about topic{at % 10}" for at in range(2000)]
-    await put(store, *texts)
+async def test_ten_thousand_records_are_all_found_and_a_tenth_of_them_removed(store: MemoryStore) -> None:
+    made = np.random.default_rng(0).standard_normal((10_000, 32)).astype(np.float32)
+    vectors = made / np.linalg.norm(made, axis=1, keepdims=True)
+    label = Label("acme", "doc:a#0", 0)
+
+    async def ingest(source: int) -> None:
+        records = [
+            Record(f"r{at}", f"s{source}", "", f"entry number{at} about topic{at % 10}", vectors[at], label)
+            for at in range(1000 * source, 1000 * (source + 1))
+        ]
+        await store.stage(HERE, f"s{source}", "1", records)
+        await store.publish(HERE, f"s{source}", "1", 1000)
+
+    await asyncio.gather(*(ingest(source) for source in range(10)))
     statistics = await store.statistics(HERE, ["entry", "topic3", "number7"])
-    assert (statistics.records, statistics.frequency) == (2000, {"entry": 2000, "topic3": 200, "number7": 1})
-    for at in (0, 777, 1999):
-        hits = await found(store, texts[at], limit=5)
-        assert max(hits, key=lambda hit: hit.score.words).id == f"doc.{at}"
-    wanted = [f"doc.{at}" for at in range(0, 2000, 3)]
+    assert (statistics.records, statistics.frequency) == (10_000, {"entry": 10_000, "topic3": 1000, "number7": 1})
+    for at in (0, 777, 9999):
+        hits = await store.search(HERE, Query(f"entry number{at}", vectors[at]), 5)
+        assert hits[0].id == max(hits, key=lambda hit: hit.score.words).id == f"r{at}"
+        assert hits[0].score.dense == pytest.approx(1, abs=1e-5)
+    wanted = [f"r{at}" for at in range(0, 10_000, 30)]
     assert [kept.id for kept in await store.get(HERE, wanted)] == wanted
-    assert len(await store.scores(HERE, await query("entry"), wanted)) == len(wanted)
-    assert len(await found(store, "entry", limit=2000)) == 2000
-    await store.publish(HERE, "doc", None, 0)
-    assert await found(store, "entry") == []
-    assert await store.get(HERE, wanted) == []
+    assert len(await store.scores(HERE, Query("entry", vectors[0]), wanted)) == len(wanted)
+    assert len(await store.search(HERE, Query("topic3", vectors[0]), 1000)) >= 1000
+    await store.publish(HERE, "s3", None, 0)
+    assert (await store.statistics(HERE, ["topic3"])) == Statistics(9000, {"topic3": 900})
+    assert await store.get(HERE, ["r3000", "r3999"]) == []
+    assert "s3" not in {hit.source for hit in await store.search(HERE, Query("topic3", vectors[3333]), 500)}
+
+
+async def test_names_of_every_script_are_kept_apart(store: MemoryStore) -> None:
+    names = [*(name for name in NAMES if name), "日本語", "🙂", "n\n", "a" * 300]
+    for name in names:
+        await store.stage(HERE, name, name, [await record(name, "shared words", name)])
+        await store.publish(HERE, name, name, 1)
+    assert {hit.id for hit in await found(store, "shared", limit=50)} == set(names)
+    for name in names:
+        (kept,) = await store.get(HERE, [name])
+        assert (kept.id, kept.source) == (name, name)
+    for at, name in enumerate(names):
+        await store.publish(HERE, name, None, 0)
+        assert (await store.statistics(HERE, [])).records == len(names) - at - 1
 
 
 async def test_vector_of_another_size_is_refused(store: MemoryStore) -> None:
@@ -604,6 +631,35 @@ async def test_cancelled_publishing_is_done_or_not_and_can_be_done_again(store: 
         await store.publish(HERE, "doc", f"n{turn}", 1)
         assert [kept.text for kept in await store.get(HERE, ["doc.0"])] == [f"new{turn}"]
         assert await ids(store, "old new") == {"doc.0"}
+
+
+async def test_every_method_can_be_cancelled_at_any_moment_and_asked_again(store: MemoryStore) -> None:
+    await put(store, *(f"text number{at}" for at in range(60)))
+    asked = await query("text number7")
+    new = [await record(f"new{at}", f"text {at}", "new") for at in range(60)]
+    calls: list[Callable[[], Coroutine[object, object, object]]] = [
+        lambda: store.search(HERE, asked, 20),
+        lambda: store.scores(HERE, asked, ["doc.1", "doc.7"]),
+        lambda: store.get(HERE, ["doc.1", "doc.7"]),
+        lambda: store.statistics(HERE, ["number7"]),
+        lambda: store.foresee(HERE, "text number8"),
+        lambda: store.stage(HERE, "new", "1", new),
+        lambda: store.publish(HERE, "new", "1", 60),
+        lambda: store.publish(HERE, "new", None, 0),
+    ]
+    loop = asyncio.get_running_loop()
+    for call in calls:
+        began = loop.time()
+        first = str(await call())
+        took = loop.time() - began
+        for part in range(6):
+            task = asyncio.create_task(call())
+            await asyncio.wait({task}, timeout=took * part / 5)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert str(await call()) == first
+        assert [kept.text for kept in await store.get(HERE, ["doc.7"])] == ["text number7"]
+    assert (await store.statistics(HERE, [])).records == 60
 
 
 async def test_cancelled_search_harms_no_other(store: MemoryStore) -> None:
