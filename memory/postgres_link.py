@@ -43,10 +43,11 @@ _SETTINGS = (
     "SET statement_timeout = '{seconds}s'; SET idle_in_transaction_session_timeout = '{seconds}s';"
     " SET standard_conforming_strings = on"
 )
+_READ_ONLY = "25006"
 _AGAIN = frozenset({"40001", "40P01"})
 _PASSING = {
     "08": "the connection failed; check the server and the network",
-    "25006": "it takes no writes, as a standby does; give the address of the primary",
+    _READ_ONLY: "it takes no writes, as a standby does; give the address of the primary",
     "53": "it is out of disk, memory or connections; free some and try again",
     "55P03": "others have kept it locked; try again",
     "57": "it was too slow or is being stopped; try again",
@@ -125,6 +126,7 @@ class Link:
         """
         self._name = address.name
         self._acting = self._marked = ""
+        self._reads = False
         self._closing = threading.Lock()
         try:
             self._connection = psycopg.connect(address.conninfo, autocommit=True)
@@ -149,7 +151,7 @@ class Link:
             Lost: the connection has broken.
             DatabaseUnavailable: the server takes no such transaction now.
         """
-        self._acting = acting
+        self._acting, self._reads = acting, how == READ
         try:
             cursor = self._run(how.format(acting=stored(acting).replace("'", "''")))
         except psycopg.Error as error:  # a standby, for example
@@ -233,7 +235,7 @@ class Link:
         if state in _AGAIN:
             return Again(_line(error))
         reason = _PASSING.get(state) or _PASSING.get(state[:2])
-        if reason is None:
+        if reason is None or (state == _READ_ONLY and self._reads):
             return error
         return DatabaseUnavailable(f"the database {self._name} cannot be used: {reason} (Postgres: {_line(error)})")
 

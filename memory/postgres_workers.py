@@ -67,7 +67,7 @@ class Server:
         self._lock = threading.Lock()
         self._away_since: float | None = None
         self._tried = 0.0
-        self._why = DatabaseUnavailable("")
+        self._why = ""
 
     def connect(self) -> Link:
         """A new connection; waits a little for a server that has just gone away.
@@ -80,14 +80,14 @@ class Server:
             with self._lock:
                 since, now = self._away_since, time.monotonic()
                 if since is not None and now > since + BRIDGE_SECONDS and now < self._tried + PROBE_SECONDS:
-                    raise self._why
+                    raise DatabaseUnavailable(self._why)
                 self._tried = now
             try:
                 link = Link(self.address, self._seconds)
             except DatabaseUnavailable as error:
                 with self._lock:
                     self._away_since = self._away_since or now
-                    self._why = error
+                    self._why = str(error)
                     if time.monotonic() > self._away_since + BRIDGE_SECONDS:
                         raise
             else:

@@ -4,10 +4,9 @@ each test. A test module imports the fixtures that it needs."""
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
@@ -20,7 +19,7 @@ from memory.sql import Connection, Dialect, SqlDatabase, acting, every_tenant
 from memory.sqlite import Database
 from serving.database import SCHEMAS
 from serving.migrations import postgres as migrations
-from tests.services.found import service
+from tests.services.databases import own_database
 
 T = TypeVar("T")
 
@@ -88,22 +87,11 @@ def select(url: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-@contextmanager
-def empty_database(owner: str, app: str) -> Generator[Urls]:
-    """A new database of the owner's, without a table, that goes at the end."""
-    name = f"test_{secrets.token_hex(6)}"
-    execute(owner, f"CREATE DATABASE {name}")
-    try:
-        yield Urls(*(f"{url.rpartition('/')[0]}/{name}" for url in (owner, app)))
-    finally:
-        execute(owner, f"DROP DATABASE {name} WITH (FORCE)")
-
-
 @pytest.fixture(scope="session")
 def postgres_made() -> Generator[Urls]:
     """A database with all tables, and `note`."""
-    urls = service("postgres")
-    with empty_database(urls["PARLEY_DATABASE_OWNER_URL"], urls["PARLEY_DATABASE_URL"]) as made:
+    with own_database() as lines:
+        made = Urls(lines["PARLEY_DATABASE_OWNER_URL"], lines["PARLEY_DATABASE_URL"])
         with ThreadPoolExecutor(1) as thread:  # an event loop may run in this one
             thread.submit(asyncio.run, migrations.prepare(made.owner, made.app)).result()
         execute(
