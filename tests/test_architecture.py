@@ -44,7 +44,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pptx": ("knowledge/slides.py",),
     "charset_normalizer": ("knowledge/characters.py",),
     "pint": ("tools/units.py",),
-    "aiohttp": ("serving/models/openai_compatible.py", "evals/bench/*.py"),
+    "aiohttp": ("serving/models/openai_compatible.py", "memory/chroma_http.py", "evals/bench/*.py"),
     "sqlmodel": ("serving/tables.py",),
     "sqlalchemy": ("serving/tables.py", "serving/migrations/*.py", "serving/jobs.py"),
     "dbos": ("serving/jobs.py",),
