@@ -32,14 +32,14 @@ class Postgres:
     """An immediate stop: what a crash leaves, recovered from the log at the next start."""
     how = system_how("postgresql", "postgresql@17")
 
-    def _program(self, name: str) -> Path | None:
+    def program(self, name: str) -> Path | None:
         debian = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda file: int(file.parts[-3]))
         found = debian[-1] if debian else shutil.which(name)
         return Path(found) if found else None
 
     def found(self) -> bool:
         """Whether its programs are there."""
-        return self._program("initdb") is not None and self._program("postgres") is not None
+        return self.program("initdb") is not None and self.program("postgres") is not None
 
     def obtain(self) -> None:
         """Installs Debian's package; it starts no server where no service manager runs."""
@@ -63,7 +63,7 @@ class Postgres:
             if _user():
                 shutil.chown(file.name, OS_USER)
             argv = [
-                str(self._program("initdb")), "-D", str(data), "-A", "scram-sha-256", "-U", SUPERUSER,
+                str(self.program("initdb")), "-D", str(data), "-A", "scram-sha-256", "-U", SUPERUSER,
                 "-E", "UTF8", "--locale=C.UTF-8", f"--pwfile={file.name}",
             ]  # fmt: skip
             said = subprocess.run(
@@ -77,7 +77,7 @@ class Postgres:
         """Its data folder tells it from another."""
         data = instance.notes["data"]
         options = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200")
-        argv = [str(self._program("postgres")), "-D", data, "-p", str(instance.port)]
+        argv = [str(self.program("postgres")), "-D", data, "-p", str(instance.port)]
         for option in options:
             argv += ["-c", option]
         return Launch(argv, ("postgres", f"-D {data} "), user=_user())
