@@ -24,8 +24,10 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    async def close(self) -> None:
-        """Ends what still runs."""
+    async def close(self, patience: float) -> None:
+        """Gives what still runs so many seconds to end by itself, then ends it."""
+        if self._at_work:
+            await asyncio.wait(set(self._at_work), timeout=patience)
         tasks = set(self._at_work)
         for task in tasks:
             task.cancel()

@@ -277,7 +277,7 @@ class HttpChroma:
                 f"the Chroma at {self._address.base} refuses the token;"
                 " give the right one in PARLEY_MEMORY_URL, as chroma://:token@host:port"
             )
-        if status == 404:
+        if status in (404, 405, 410):
             return _Missing(text)
         if status == 500 and _GONE_WHILE_ASKED in text:
             return _Again(text)

@@ -21,8 +21,10 @@ from memory.chroma_fresh import Fresh, Tasks
 from memory.store import OtherEmbedder
 
 _PAGE = 1000
-_STALE, _TOMBSTONES, _TOMBSTONE_AGE = 1000, 1000, 3600.0
-"""How many rows that no longer count are kept before they are deleted, and how old (seconds) a removal must be."""
+_KEPT = 1000
+"""Rows that no longer count, or tell of removals, before they are deleted."""
+_REMOVAL_AGE = 3600.0
+"""Seconds after which nobody can still be at work on a source that was removed."""
 _HNSW = {"space": "l2", "ef_construction": 10, "ef_search": 10, "max_neighbors": 4}
 
 
@@ -133,8 +135,11 @@ class State:
 class Log:
     """One scope's list, followed from where it was last read."""
 
-    def __init__(self, chroma: Chroma, scope: str, collection: str, maker: Maker, tasks: Tasks) -> None:
-        """`scope` is the digest of its names, `collection` what it is called in messages."""
+    def __init__(
+        self, chroma: Chroma, scope: str, collection: str, maker: Maker, tasks: Tasks, *, kept: int = _KEPT
+    ) -> None:
+        """`scope` is the digest of its names, `collection` what it is called in messages; for `kept` see `trim`."""
+        self._kept = kept
         self._chroma, self._maker, self._called = chroma, maker, collection
         self._rows = Collection(f"parley-{scope}-log", _HNSW)
         self._state = State()
@@ -168,17 +173,17 @@ class Log:
             del self._watched[entry.id]
 
     async def trim(self, now: float) -> None:
-        """Deletes rows that no longer count when there are many; other readers notice and read the list anew.
+        """Deletes rows that no longer count when they are more than `kept`; other readers then read the list anew.
 
         Those that never counted first: left without what it followed, such a row would count for a new reader.
         """
         state = await self.read()
-        if len(state.void) + len(state.superseded) > _STALE:
+        if len(state.void) + len(state.superseded) > self._kept:
             for ids in (state.void[:], state.superseded[:]):
                 for start in range(0, len(ids), _PAGE):
                     await self._chroma.delete(self._rows, ids=ids[start : start + _PAGE])
-        removed = [each.id for each in state.sources.values() if not each.generation and each.at < now - _TOMBSTONE_AGE]
-        if len(removed) > _TOMBSTONES and not state.superseded:
+        removed = [each.id for each in state.sources.values() if not each.generation and each.at < now - _REMOVAL_AGE]
+        if len(removed) > self._kept and not state.superseded:
             for start in range(0, len(removed), _PAGE):
                 await self._chroma.delete(self._rows, ids=removed[start : start + _PAGE])
 

@@ -24,6 +24,8 @@ _BATCH = 384
 """Records of one upsert, about 4 MB."""
 _KEYS = 500
 _NEW_AT_ONCE = 1000
+_PATIENCE = 2.0
+"""Seconds that closing waits for what is still being deleted."""
 _SCOPES, _MAX_BYTES = 64, 512 * 1024 * 1024
 SWEEP_AFTER = 3600.0
 """Seconds after which records that were staged and never published are taken for a dead process's."""
@@ -217,7 +219,7 @@ class ChromaMemory:
 
     async def close(self) -> None:
         """Ends what still works for it and closes the connections, or the folder; see MemoryStore."""
-        await self._tasks.close()
+        await self._tasks.close(_PATIENCE)
         self._rooms.clear()
         await self._chroma.close()
 

@@ -23,7 +23,7 @@ TRIES = 50
 _ROWS, _GENERATIONS = 1000, 100
 """Records and generations that one read of words asks for, about."""
 _KEPT_RANKS = 4
-_SPARE = 4096
+_SPARE = 1024
 """Dead positions beyond the live ones, after which a room is built anew."""
 _RECORD_BYTES = 500
 

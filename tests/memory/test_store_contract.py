@@ -673,6 +673,14 @@ async def test_cancelled_search_harms_no_other(store: MemoryStore) -> None:
     assert len(await found(store, "text")) >= 10
 
 
+async def test_store_can_be_closed_twice_and_what_it_published_stays(backend: Backend) -> None:
+    store = await backend.open()
+    await put(store, "text")
+    await store.close()
+    await store.close()
+    assert await ids(await backend.open(), "text") == {"doc.0"}
+
+
 async def test_every_method_says_so_when_the_backend_is_gone(store: MemoryStore, backend: Backend) -> None:
     await put(store, "text")
     await backend.lose()
