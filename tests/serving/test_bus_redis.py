@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from anyio import fail_after
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from serving.bus import ENDED_SECONDS, Bus, BusUnavailable, Chunk, run_bell
 from serving.limits import RateLimits
@@ -249,3 +257,57 @@ async def test_a_version_that_is_too_old_is_refused_with_its_number() -> None:
             await RedisBus.open(f"redis://127.0.0.1:{old.sockets[0].getsockname()[1]}/0")
     finally:
         old.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Key and certificate of 127.0.0.1, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    start = datetime.now(UTC) - timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(start + timedelta(days=9))
+        .add_extension(here, critical=False).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    files = folder / "key.pem", folder / "certificate.pem"
+    bare = serialization.NoEncryption()
+    files[0].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, bare))
+    files[1].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    return files
+
+
+async def test_redis_is_reached_over_tls_and_only_with_a_certificate_that_is_known(tmp_path: Path) -> None:
+    url, prefix = shared_url(), prefix_of_a_test()
+    place = urlsplit(url)
+    key, known = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(known, key)
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            writer.write(piece)
+            await writer.drain()
+        writer.close()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_connection("127.0.0.1", place.port)
+        with suppress(ConnectionError):
+            await asyncio.gather(pump(reader, inner[1]), pump(inner[0], writer))
+
+    door = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context)
+    address = f"rediss://:{place.password}@127.0.0.1:{door.sockets[0].getsockname()[1]}/0"
+    try:
+        async with opened(f"{address}?ssl_ca_certs={known}", prefix) as bus, bus.listening("b") as heard:
+            with fail_after(PATIENCE):
+                await bus.put("acme", "k", b"v", 60)
+                assert await bus.get("acme", "k") == b"v"
+                await bus.ring("b")
+                assert await heard.wait()
+        async with opened(address, prefix) as stranger:
+            with pytest.raises(BusUnavailable, match="certificate"):
+                await stranger.get("acme", "k")
+    finally:
+        door.close()
+        await emptied(url, prefix)
