@@ -19,7 +19,7 @@ import redis.asyncio
 from tests.services.found import service
 from tests.services.instance import NotStarted
 from tests.services.private import private
-from tests.services.shared import KINDS, SHARED
+from tests.services.shared import KINDS, SHARED, shared
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 100
@@ -192,6 +192,34 @@ def test_the_lines_of_a_shared_server_are_in_the_env_file(name: str) -> None:
     urls = service(name)
     assert urls
     assert all(line.startswith("PARLEY_") and "127.0.0.1" in value for line, value in urls.items())
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_shared_server_listens_on_the_loopback_but_for_two_ports_of_weaviate(name: str) -> None:
+    service(name)
+    instance = shared(name)
+    process = instance.process()
+    assert process is not None
+    listening = {link.laddr for link in process.net_connections() if link.status == psutil.CONN_LISTEN}
+    open_to_all = {port for address, port in listening if address.removeprefix("::ffff:") not in ("127.0.0.1", "::1")}
+    assert instance.port in {port for _, port in listening}
+    assert open_to_all <= {port for role, port in instance.ports.items() if role in ("grpc", "data")}
+
+
+def test_what_a_killed_test_run_left_of_its_private_servers_goes_with_the_others(machine: Machine) -> None:
+    service("redis")
+    left = machine.folder / "private" / "redis-left"
+    start = f"Instance(KINDS['redis'], Path({str(left)!r})).start"
+    imports = "import anyio; from pathlib import Path; from tests.services.shared import *"
+    try:
+        ended = machine.type("-c", f"{imports}; anyio.run({start})")
+        assert ended.returncode == 0, ended.stderr
+        pid = int((left / "redis.pid").read_text())
+        assert psutil.pid_exists(pid)
+    finally:
+        machine.services("stop")
+    assert not psutil.pid_exists(pid)
+    assert not left.exists()
 
 
 async def test_a_private_server_keeps_its_address_and_its_data_when_it_stops_and_when_it_is_killed() -> None:

@@ -335,10 +335,16 @@ def is_free(port: int) -> bool:
     return True
 
 
+_given: set[int] = set()
+"""Ports that this process gave to servers, which may not listen on them yet."""
+
+
 def free_port() -> int:
     """A free port below the range from which the system takes those of outgoing connections."""
     picks = (random.randrange(20_000, 32_000) for _ in range(1_000))
-    return next(port for port in picks if is_free(port))
+    port = next(port for port in picks if port not in _given and is_free(port))
+    _given.add(port)
+    return port
 
 
 def write_private(file: Path, text: str) -> None:

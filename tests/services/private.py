@@ -10,7 +10,7 @@ import anyio
 
 from tests.services.found import require
 from tests.services.instance import Instance
-from tests.services.shared import KINDS, services_folder
+from tests.services.shared import KINDS, private_folder
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def private(name: str, config: str = "") -> AsyncGenerator[tuple[dict[str,
         `await server.stop()`, `await server.start()` and `await server.kill()`: its addresses stay the same.
     """
     require(name)
-    server = Instance(KINDS[name], services_folder() / "private" / f"{name}-{secrets.token_hex(4)}", config)
+    server = Instance(KINDS[name], private_folder() / f"{name}-{secrets.token_hex(4)}", config)
     try:
         await server.start()
         yield server.urls, server

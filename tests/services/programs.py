@@ -84,14 +84,16 @@ def install(package: str) -> None:
     if not can_install():
         raise Missing(f"{package} can be installed by root on Debian only")
     with locked(cache() / "apt.lock"):  # apt refuses to run twice at once
-        if not _lists_are_there():
-            run(package, ["apt-get", "-q", "update"])
-        argv = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
-        run(package, argv, DEBIAN_FRONTEND="noninteractive")
+        try:
+            _apt_install(package)
+        except Missing:  # a new machine has no lists of packages, an old one may have old ones
+            run("the list of packages", ["apt-get", "-q", "update"])
+            _apt_install(package)
 
 
-def _lists_are_there() -> bool:
-    return any(Path("/var/lib/apt/lists").glob("*_Packages*"))
+def _apt_install(package: str) -> None:
+    argv = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
+    run(f"the installation of {package}", argv, DEBIAN_FRONTEND="noninteractive")
 
 
 def system_how(package: str, formula: str) -> str:

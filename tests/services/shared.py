@@ -32,6 +32,11 @@ def services_folder() -> Path:
     return Path(os.environ.get("PARLEY_SERVICES_DIR") or ROOT / ".services").absolute()
 
 
+def private_folder() -> Path:
+    """Where private servers of tests have their folders, as `<name>-<random>`."""
+    return services_folder() / "private"
+
+
 def shared(name: str) -> Instance:
     """The shared server of a kind, started or not."""
     return Instance(KINDS[name], services_folder() / name)
@@ -100,7 +105,10 @@ async def start_all(names: Sequence[str], say: Say) -> dict[str, str]:
 
 
 async def stop_all(names: Sequence[str], say: Say) -> None:
-    """Stops at the same time what runs, and waits until it is gone."""
+    """Stops at the same time what runs, and waits until it is gone.
+
+    With all names: also what a test run that was killed has left of its private servers.
+    """
 
     async def stop(instance: Instance) -> None:
         ran = instance.process() is not None
@@ -112,6 +120,8 @@ async def stop_all(names: Sequence[str], say: Say) -> None:
         for name in names:
             if name in SHARED:
                 group.start_soon(stop, shared(name))
+        for folder in private_folder().glob("*-*") if set(names) == set(KINDS) else ():
+            group.start_soon(Instance(KINDS[folder.name.partition("-")[0]], folder).remove)
     write_env()
 
 

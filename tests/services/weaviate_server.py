@@ -59,6 +59,8 @@ class Weaviate:
             "DISABLE_TELEMETRY": "true",
             "LOG_LEVEL": "warning",
             "GOMEMLIMIT": "1GiB",
+            # words of what was just written are ranked well only once they are on the disk
+            "PERSISTENCE_MEMTABLES_FLUSH_DIRTY_AFTER_SECONDS": "5",
             "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
             "AUTHENTICATION_APIKEY_ENABLED": "true",
             "AUTHENTICATION_APIKEY_ALLOWED_KEYS": instance.secret("key"),
