@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import anyio
+import anyio.lowlevel
 import pytest
+from anyio import fail_after
 
 from knowledge.catalog import Catalog
 from knowledge.graph import GraphUnavailable
 from knowledge.sql_catalog import SqlCatalog
 from knowledge.types import Document
+from memory.postgres import PostgresDatabase
 from memory.sql import SqlDatabase
+from serving.migrations import postgres as migrations
 from tests.databases import database, postgres_made, postgres_urls
+from tests.services.private import private
 
 __all__ = ["database", "postgres_made", "postgres_urls"]
 
@@ -104,3 +110,72 @@ async def test_a_catalog_whose_database_is_gone_says_so(catalog: Catalog, databa
         await catalog.at("t", "/x")
     with pytest.raises(GraphUnavailable):
         await catalog.begun("t", "")
+
+
+async def test_writers_of_one_path_at_once_leave_one_document(catalog: Catalog) -> None:
+    versions = [replace(GUIDE, sha256=str(number)) for number in range(50)]
+    async with anyio.create_task_group() as tasks:
+        for version in versions:
+            tasks.start_soon(catalog.put, version)
+    (left,) = await catalog.below("t", "")
+    assert left in versions
+
+
+async def test_a_document_that_moves_takes_its_id_with_it(catalog: Catalog) -> None:
+    await catalog.put(GUIDE)
+    moved = replace(GUIDE, path="/docs/moved.md")
+    await catalog.put(moved)
+    assert await catalog.below("t", "") == [moved]
+
+
+async def test_a_writer_that_is_cancelled_leaves_the_old_or_the_new(catalog: Catalog) -> None:
+    await catalog.put(GUIDE)
+    newer = replace(GUIDE, sha256="new")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(catalog.put, newer)
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert await catalog.at("t", GUIDE.path) in (GUIDE, newer)
+    await catalog.put(newer)
+    assert await catalog.at("t", GUIDE.path) == newer
+
+
+async def test_ten_thousand_documents_come_page_by_page(catalog: Catalog, database: SqlDatabase) -> None:
+    made = [replace(GUIDE, id=f"{number:05}", path=f"/docs/{number:05}.md") for number in range(10_000)]
+    rows = [(one.tenant, one.path, one.id, one.title, one.sha256, one.bytes, one.passages, one.updated_at, one.url)
+            for one in made]  # fmt: skip
+    columns = "tenant, path, id, title, sha256, bytes, passages, updated_at, url"
+    sql = f"INSERT INTO documents ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    await database.write(lambda connection: connection.executemany(sql, rows) and None)
+    found: list[Document] = []
+    while page := await catalog.after("t", found[-1].path if found else "", 3_000):
+        found += page
+    assert found == made
+    assert len(await catalog.get("t", [document.id for document in made])) == len(made)
+
+
+async def test_a_server_that_is_away_is_told_of_and_found_again() -> None:
+    async with private("postgres") as (urls, server):
+        await migrations.prepare(urls["PARLEY_DATABASE_OWNER_URL"], urls["PARLEY_DATABASE_URL"])
+        database = await PostgresDatabase.open(urls["PARLEY_DATABASE_URL"], migrations.REVISION)
+        catalog = SqlCatalog(database)
+        await catalog.put(GUIDE)
+        await server.kill()
+        with pytest.raises(GraphUnavailable):
+            await catalog.put(replace(GUIDE, id="d2", path="/docs/two.md"))
+        with pytest.raises(GraphUnavailable):
+            await catalog.at("t", GUIDE.path)
+        await server.start()
+        with fail_after(30):
+            while await found(catalog) is None:
+                pass
+        assert await found(catalog) == GUIDE
+        await database.close()
+
+
+async def found(catalog: Catalog) -> Document | None:
+    """The document, None while the server is away."""
+    try:
+        return await catalog.at("t", GUIDE.path)
+    except GraphUnavailable:
+        return None
