@@ -17,7 +17,7 @@ T = TypeVar("T")
 READERS = 4
 GROUP = 32
 """So many writes that wait share a commit."""
-PATIENCE, BULK_PATIENCE = 5.0, 60.0
+PATIENCE, BULK_PATIENCE = 10.0, 60.0
 """Seconds from the call to the answer, after which it is given up."""
 BYPASS = """SELECT r.rolsuper OR r.rolbypassrls
 OR EXISTS (SELECT 1 FROM pg_class c WHERE c.relname = 'runs' AND pg_has_role(c.relowner, 'MEMBER'))

@@ -102,17 +102,31 @@ def postgres_made() -> Generator[Urls]:
         yield made
 
 
-@pytest.fixture
-def postgres_urls(postgres_made: Urls) -> Urls:
-    """The same, empty."""
-    with psycopg.connect(libpq(postgres_made.owner)) as connection:
+def emptied(made: Urls) -> Urls:
+    """The same without a row."""
+    with psycopg.connect(libpq(made.owner)) as connection:
         names = connection.execute(
             "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
             " AND relname <> 'alembic_version'"
         ).fetchall()
         tables = sql.SQL(", ").join(sql.Identifier(cast(str, name)) for (name,) in names)
         connection.execute(sql.SQL("TRUNCATE {}").format(tables))
-    return postgres_made
+    return made
+
+
+@pytest.fixture
+def postgres_urls(postgres_made: Urls) -> Urls:
+    """The same, empty."""
+    return emptied(postgres_made)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def record(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings of a runtime over each database in turn, for the tests of one module; without a row at first."""
+    if request.param == "sqlite":
+        return {}
+    made: Urls = request.getfixturevalue("postgres_made")
+    return {"database_url": emptied(made).app}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from serving.turns import Turns
 from tools.types import JsonObject
 
 MILL = "# Old Mill\n\nThe Old Mill was built by Tomas Reed. It was closed in 1954.\n"
+NO_SETTINGS: Mapping[str, str] = {}
 QUESTION = "Who built the Old Mill?"
 
 
@@ -33,11 +34,11 @@ class ServerEvent(NamedTuple):
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncGenerator[Runtime]:
-    """A runtime without a model over one small document."""
+async def opened(folder: Path, record: Mapping[str, str] = NO_SETTINGS) -> AsyncGenerator[Runtime]:
+    """A runtime without a model over one small document. `record`: see tests/databases.py."""
     file = folder / "mill.md"
     file.write_text(MILL, encoding="utf-8")
-    async with open_runtime(Settings(data_dir=folder / "data")) as runtime:
+    async with open_runtime(Settings.model_validate({"data_dir": folder / "data", **record})) as runtime:
         await runtime.ingest.paths("local", [str(file)])
         yield runtime
 

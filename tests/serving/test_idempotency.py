@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
@@ -13,21 +12,25 @@ import pytest
 
 from agents.model import ModelDelta
 from agents.scripted import Scripted, ScriptedModel, says
+from memory.sql import Connection, every_tenant
 from serving.conversations import Conversations
 from serving.idempotency import AlreadyMade, Claim, Idempotency
 from serving.ids import uuid7
 from serving.principal import Principal
 from serving.runtime import Runtime
+from tests.databases import postgres_made, record
 from tests.serving.api_client import client_of, events_in, made_thread, opened, question, said, thinking, walked
 from tools.types import JsonObject
+
+__all__ = ["postgres_made", "record"]
 
 STORY = "Write a story of the mill"
 HOW = pytest.mark.parametrize("how", [{}, {"stream": True}, {"background": True}, {"background": True, "stream": True}])
 
 
 @pytest.fixture(scope="module")
-async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:
-    async with opened(tmp_path_factory.mktemp("keys")) as runtime:
+async def runtime(tmp_path_factory: pytest.TempPathFactory, record: dict[str, str]) -> AsyncGenerator[Runtime]:
+    async with opened(tmp_path_factory.mktemp("keys"), record) as runtime:
         yield runtime
 
 
@@ -105,17 +108,20 @@ async def test_a_key_that_is_a_day_old_counts_no_more_and_is_forgotten(
 ) -> None:
     first = (await client.post("/api/threads", json={}, headers=key)).json()["id"]
 
-    def age(connection: sqlite3.Connection) -> None:
+    def age(connection: Connection) -> None:
         old = (datetime.now(UTC) - timedelta(hours=24, minutes=1)).isoformat()
         connection.execute("UPDATE idempotency SET created_at = ? WHERE made = ?", (old, first))
 
-    await runtime.database.write(age)
+    with every_tenant():
+        await runtime.database.write(age)
     second = (await client.post("/api/threads", json={}, headers=key)).json()["id"]
     assert second != first
     keys = Idempotency(runtime.database)
     assert (await client.post("/api/threads", json={}, headers=key)).json()["id"] == second
-    assert await keys.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
-    assert await keys.forget(datetime.now(UTC) + timedelta(hours=1)) >= 1
+    with every_tenant():
+        assert await keys.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
+    with every_tenant():
+        assert await keys.forget(datetime.now(UTC) + timedelta(hours=1)) >= 1
     assert (await client.post("/api/threads", json={}, headers=key)).json()["id"] not in (first, second)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -14,9 +13,11 @@ from starlette.types import Message, Receive, Send
 from agents.model import ModelBroken, ModelDelta
 from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Usage
+from memory.sql import Connection, every_tenant
 from serving.runtime import Runtime
 from serving.sse import EventStream
 from serving.times import now
+from tests.databases import postgres_made, record
 from tests.serving.api_client import (
     QUESTION,
     client_of,
@@ -30,6 +31,8 @@ from tests.serving.api_client import (
 )
 from tools.types import JsonObject
 
+__all__ = ["postgres_made", "record"]
+
 STORY = "Write a story of the mill"
 LIST = {"Accept": "application/json"}
 UNKNOWN = "0198c0dd-11aa-7bbb-8ccc-0123456789ab"
@@ -37,8 +40,8 @@ SHAPE = set("id thread_id status answer citations usage notes started_at finishe
 
 
 @pytest.fixture(scope="module")
-async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:
-    async with opened(tmp_path_factory.mktemp("runs")) as runtime:
+async def runtime(tmp_path_factory: pytest.TempPathFactory, record: dict[str, str]) -> AsyncGenerator[Runtime]:
+    async with opened(tmp_path_factory.mktemp("runs"), record) as runtime:
         yield runtime
 
 
@@ -214,10 +217,11 @@ async def test_events_that_are_no_longer_kept_are_gone(client: httpx.AsyncClient
     sent = events_in((await client.post(f"/api/threads/{thread}/runs", json=body, headers=key)).text)
     run = sent[0].data["run_id"]
 
-    def forget(connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM events WHERE run = ?", (run,))
+    def forget(connection: Connection) -> None:
+        connection.execute("DELETE FROM events WHERE run = ?", (str(run),))
 
-    await runtime.database.write(forget)
+    with every_tenant():
+        await runtime.database.write(forget)
     for refused in (
         await client.get(f"/api/runs/{run}/events"),
         await client.get(f"/api/runs/{run}/events", headers=LIST),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -12,19 +11,23 @@ import pytest
 
 from agents.model import ModelDelta
 from agents.scripted import ScriptedModel
+from memory.sql import Connection, every_tenant
 from serving.conversations import Conversations
 from serving.principal import Principal
 from serving.runtime import Runtime
+from tests.databases import postgres_made, record
 from tests.serving.api_client import QUESTION, client_of, made_thread, opened, question, thinking, walked
 from tools.types import JsonObject
+
+__all__ = ["postgres_made", "record"]
 
 BOB = Principal(user="bob")
 UNKNOWN = "0198c0dd-11aa-7bbb-8ccc-0123456789ab"
 
 
 @pytest.fixture(scope="module")
-async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:
-    async with opened(tmp_path_factory.mktemp("threads")) as runtime:
+async def runtime(tmp_path_factory: pytest.TempPathFactory, record: dict[str, str]) -> AsyncGenerator[Runtime]:
+    async with opened(tmp_path_factory.mktemp("threads"), record) as runtime:
         yield runtime
 
 
@@ -122,11 +125,12 @@ async def test_a_deleted_conversation_leaves_no_row_behind(client: httpx.AsyncCl
     tables = ("threads", "messages", "runs", "events", "checkpoints", "checkpointwrites", "feedback", "idempotency")
 
     async def mentions() -> dict[str, int]:
-        def count(connection: sqlite3.Connection) -> dict[str, int]:
+        def count(connection: Connection) -> dict[str, int]:
             rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
             return {t: sum(thread in row or run["id"] in row for row in found) for t, found in rows.items()}
 
-        return await runtime.database.read(count)
+        with every_tenant():
+            return await runtime.database.read(count)
 
     before = await mentions()
     assert before["messages"] == 2

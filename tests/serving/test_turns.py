@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,6 +19,7 @@ from agents.model import ChatModel, ModelBroken, ModelDelta, ModelRequest
 from agents.scripted import Scripted, ScriptedModel, says
 from agents.types import Draft, Message
 from graphs.events import Event, RunCancelled, RunFailed, RunFinished, RunStarted, Sequenced, Token
+from memory.sql import Connection, every_tenant
 from memory.types import TRUST_NONE, TRUST_USER, Label
 from serving.conversations import Conversations
 from serving.leases import Leases
@@ -31,16 +31,19 @@ from serving.repository import Repository
 from serving.runtime import Runtime, load_engine, open_runtime
 from serving.settings import Settings
 from serving.turns import ThreadBusy, TurnRequest, Turns
+from tests.databases import postgres_made, record
+
+__all__ = ["postgres_made", "record"]
 
 WHO = Principal()
 
 
 @pytest.fixture(scope="module")
-async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]:
+async def runtime(tmp_path_factory: pytest.TempPathFactory, record: dict[str, str]) -> AsyncIterator[Runtime]:
     folder = tmp_path_factory.mktemp("turns")
     file = folder / "mill.md"
     file.write_text("# Old Mill\n\nThe Old Mill was built by Tomas Reed. It was closed in 1954.\n", encoding="utf-8")
-    async with open_runtime(Settings(data_dir=folder)) as opened:
+    async with open_runtime(Settings.model_validate({"data_dir": folder, **record})) as opened:
         await opened.ingest.paths("local", [str(file)], lambda _: None)
         yield opened
 
@@ -222,7 +225,8 @@ async def test_a_reader_may_leave_at_any_moment_and_nothing_stays_under_way(runt
 
 async def active(runtime: Runtime) -> list[str]:
     sql = "SELECT id FROM runs WHERE status IN ('queued', 'running', 'waiting')"
-    return [id for (id,) in await runtime.database.read(lambda connection: connection.execute(sql).fetchall())]
+    with every_tenant():
+        return [id for (id,) in await runtime.database.read(lambda connection: connection.execute(sql).fetchall())]
 
 
 async def test_a_background_run_needs_no_reader_and_a_reader_that_leaves_does_not_end_it(runtime: Runtime) -> None:
@@ -354,7 +358,7 @@ async def test_a_summary_under_way_is_given_up_when_the_process_ends(runtime: Ru
 async def test_what_a_claim_refuses_leaves_nothing_stored(runtime: Runtime) -> None:
     thread = await new_thread(runtime)
 
-    def refuse(connection: sqlite3.Connection, run: str) -> None:
+    def refuse(connection: Connection, run: str) -> None:
         connection.execute("UPDATE threads SET title = ?", (run,))
         raise PermissionError(run)
 
