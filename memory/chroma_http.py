@@ -311,11 +311,15 @@ def _number(answer: bytes) -> str:
 def _rows(answer: bytes) -> Rows:
     rows: _Answer = orjson.loads(answer)
     given = rows.get("embeddings")
-    vectors = None if given is None else np.array(given, np.float32).reshape(len(given), -1)
+    vectors = None if given is None else _matrix(given)
     return Rows(rows.get("ids", []), list(rows.get("metadatas") or ()), rows.get("uris") or [], vectors)
 
 
 def _found(answer: bytes) -> Rows:
     rows: _Answers = orjson.loads(answer)
     (ids,), (given,) = rows["ids"], rows["embeddings"]
-    return Rows(ids, vectors=np.array(given, np.float32).reshape(len(given), -1))
+    return Rows(ids, vectors=_matrix(given))
+
+
+def _matrix(rows: list[list[float]]) -> Vectors:
+    return np.array(rows, np.float32) if rows else np.zeros((0, 0), np.float32)

@@ -102,7 +102,7 @@ class FolderChroma:
             kept = client.get_collection(collection.name, embedding_function=None)
             rows = kept.query(query_embeddings=vector, n_results=count, include=["embeddings"])
             (ids,) = rows["ids"]
-            return Rows(ids, vectors=np.array((rows["embeddings"] or [[]])[0], np.float32).reshape(len(ids), -1))
+            return Rows(ids, vectors=np.array((rows["embeddings"] or [[]])[0], np.float32))
 
         return await self._work(work) or Rows([])
 
