@@ -51,7 +51,7 @@ from knowledge.types import Entity, Mention, PassageEntry, Target
 
 T = TypeVar("T")
 
-READ_SECONDS, WRITE_SECONDS, MIGRATE_SECONDS = 2.5, 30.0, 120.0
+READ_SECONDS, PING_SECONDS, WRITE_SECONDS, MIGRATE_SECONDS = 2.5, 5.0, 30.0, 120.0
 RETRY_SECONDS = 1.5
 PAUSE_SECONDS = 1.0
 WRITERS, CONNECTIONS = 8, 50
@@ -170,9 +170,12 @@ class Neo4jGraph:
             return await self._ask(driver, statement, parameters, RoutingControl.READ, READ_SECONDS)
 
     async def _write(self, work: Callable[[AsyncManagedTransaction], Awaitable[T]]) -> T:
-        await self._read(cypher.PING, {})  # a write may wait long for its lock, but not for a server that is gone
-        async with self._writers, self._asking(WRITE_SECONDS) as driver, self._session(driver) as session:
-            return await session.execute_write(unit_of_work(timeout=WRITE_SECONDS)(work))
+        async with self._asking(PING_SECONDS) as driver:  # it may wait long for its lock, but not for a dead server
+            await self._ask(driver, cypher.PING, {}, RoutingControl.WRITE, PING_SECONDS)
+        async with self._writers, self._asking(WRITE_SECONDS) as driver:
+            await self._ready(driver)
+            async with self._session(driver) as session:
+                return await session.execute_write(unit_of_work(timeout=WRITE_SECONDS)(work))
 
     def _session(self, driver: AsyncDriver) -> AsyncSession:
         return driver.session(database=self._address.database, bookmark_manager=driver.execute_query_bookmark_manager)
