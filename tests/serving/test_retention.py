@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from knowledge.open import open_knowledge
+from knowledge.sql_catalog import SqlCatalog
 from knowledge.types import Document
-from memory.sqlite import Database
-from serving.database import open_database
+from memory.sql import Connection, SqlDatabase
 from serving.idempotency import Claim
 from serving.job_progress import JobProgress
 from serving.job_records import NewItem, NewJob
 from serving.job_store import JobStore, Owner
 from serving.retention import AT_ONCE, PARTS, Retention
+from serving.rows import RUN_COLUMNS, columns
 from serving.times import stamp
 from serving.uploads import GRACE_SECONDS, Parcel, Uploads
+from tests.databases import database, postgres_made, postgres_urls
+
+__all__ = ["database", "postgres_made", "postgres_urls"]
 
 NOW = datetime.now(UTC)
 
@@ -28,12 +29,12 @@ NOW = datetime.now(UTC)
 class Desk:
     """Retention over a database of its own."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: SqlDatabase, folder: Path) -> None:
         self.database, self.folder = database, folder
         self.store = JobStore(database)
         self.progress = JobProgress(database, self.store.bell)
         self.uploads = Uploads(folder / "uploads")
-        self.catalog = open_knowledge(database).catalog
+        self.catalog = SqlCatalog(database)
         self.retention = Retention(database, self.catalog, self.progress, self.uploads, event_hours=2)
 
     async def tidy(self) -> None:
@@ -66,27 +67,23 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncGenerator[Desk]:
-    database = await open_database(tmp_path)
-    yield Desk(database, tmp_path)
-    await database.close()
+def desk(database: SqlDatabase, tmp_path: Path) -> Desk:
+    return Desk(database, tmp_path)
 
 
 async def test_events_go_some_hours_after_their_run_ended_and_those_of_living_runs_stay(desk: Desk) -> None:
-    def fill(connection: sqlite3.Connection) -> None:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(runs)")]
+    def fill(connection: Connection) -> None:
+        zeros = (*RUN_COLUMNS[RUN_COLUMNS.index("prompt_tokens") :][:4], "background", "answer", "cancelling")
+        blank = dict.fromkeys(RUN_COLUMNS, "") | dict.fromkeys(zeros, 0)
         ends = {"old": stamp(NOW - timedelta(hours=3)), "new": stamp(NOW - timedelta(hours=1)), "running": None}
         ends |= {f"old{n}": ends["old"] for n in range(AT_ONCE)}
         for id, end in ends.items():
-            values = dict.fromkeys(columns, "") | {"id": id, "finished_at": end, "status": "finished"}
-            names = ", ".join(f'"{name}"' for name in columns)
-            connection.execute(
-                f"INSERT INTO runs ({names}) VALUES ({', '.join('?' * len(columns))})",
-                [values[name] for name in columns],
-            )
+            values = blank | {"id": id, "finished_at": end, "status": "finished"}
+            places = ", ".join("?" * len(values))
+            connection.execute(f"INSERT INTO runs ({columns(list(values))}) VALUES ({places})", list(values.values()))
         connection.executemany(
-            "INSERT INTO events (run, first, last, body) VALUES (?, ?, ?, x'00')",
-            [(id, first, first) for id in (*ends, "gone") for first in (1, 2)],
+            "INSERT INTO events (run, first, last, body) VALUES (?, ?, ?, ?)",
+            [(id, first, first, b"0") for id in (*ends, "gone") for first in (1, 2)],
         )
 
     await desk.database.write(fill)
@@ -99,7 +96,7 @@ async def test_idempotency_keys_go_after_a_day(desk: Desk) -> None:
     for key in ("old", "new"):
         await desk.store.add(NewJob("t", "u", "title", (NewItem("x"),)), Claim("t", "u", key, "request"))
 
-    def age(connection: sqlite3.Connection) -> None:
+    def age(connection: Connection) -> None:
         values = (stamp(NOW - timedelta(hours=25)),)
         connection.execute("UPDATE idempotency SET created_at = ? WHERE key = 'old'", values)
 
@@ -135,7 +132,7 @@ async def test_jobs_go_a_month_after_their_end(desk: Desk) -> None:
     for job in made[:3]:
         await desk.store.cancel(Owner("t", "u"), job.id)
 
-    def age(connection: sqlite3.Connection) -> None:
+    def age(connection: Connection) -> None:
         old = stamp(NOW - timedelta(days=31))
         connection.executemany("UPDATE jobs SET updated_at = ? WHERE id = ?", [(old, made[n].id) for n in (0, 1, 3)])
 
