@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import dataclass
 from types import TracebackType
+from weakref import WeakSet
 
 _PIECE = 64 * 1024
 _RST = struct.pack("ii", 1, 0)
@@ -38,6 +40,7 @@ class FaultProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._connections: set[_Connection] = set()
+        self._ended: WeakSet[asyncio.StreamWriter] = WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> FaultProxy:
@@ -60,7 +63,7 @@ class FaultProxy:
     def half_close(self) -> None:
         """Ends the server's half of all connections of now: clients read an end, and may still send."""
         for connection in self._connections:
-            connection.half_close()
+            self._end(connection.client)
 
     def refuse(self, refused: bool) -> None:
         """Whether connecting is refused; connections of before go on."""
@@ -133,26 +136,30 @@ class FaultProxy:
                 loop.call_later(wait, passed.set)
                 await passed.wait()
             await self._flowing.wait()
-            writer.write(piece)
-            await writer.drain()
+            if writer not in self._ended:  # what the server still says after its half was closed is lost
+                writer.write(piece)
+                await writer.drain()
         await self._flowing.wait()
+        if writer not in self._ended:
+            self._end(writer)
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        """Ends one half of a connection (FIN)."""
+        self._ended.add(writer)
         if not writer.is_closing() and writer.can_write_eof():
             writer.write_eof()
 
 
+@dataclass(frozen=True, eq=False)
 class _Connection:
     """Both ends of one connection through the proxy."""
 
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
-        self._client, self._server = client, server
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
 
     def reset(self) -> None:
-        _cut(self._client)
-        _cut(self._server)
-
-    def half_close(self) -> None:
-        if not self._client.is_closing() and self._client.can_write_eof():
-            self._client.write_eof()
+        _cut(self.client)
+        _cut(self.server)
 
 
 def _cut(writer: asyncio.StreamWriter) -> None:

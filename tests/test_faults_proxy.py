@@ -77,9 +77,14 @@ async def test_half_close_ends_what_the_server_says_and_keeps_the_connection(pro
     await ask(reader, writer, b"a")
     proxy.half_close()
     assert await asyncio.wait_for(reader.read(), SOON) == b""
-    writer.write(b"still listening")
+    writer.write(b"still listening")  # what it says to this is lost
     await writer.drain()
+    other_reader, other = await connected(proxy)
+    assert await ask(other_reader, other, b"new") == b"new"
+    proxy.reset()
+    assert await asyncio.wait_for(reader.read(), SOON) == b""
     writer.close()
+    other.close()
 
 
 async def test_refuse_lets_nobody_in_until_it_ends(proxy: FaultProxy) -> None:
