@@ -44,6 +44,8 @@ _SETTINGS = (
     " SET standard_conforming_strings = on"
 )
 _READ_ONLY = "25006"
+_STALE = "cached plan must not change result type"
+"""What a statement says that was prepared before a table got another column; a new connection prepares it anew."""
 _AGAIN = frozenset({"40001", "40P01"})
 _PASSING = {
     "08": "the connection failed; check the server and the network",
@@ -230,7 +232,7 @@ class Link:
     def _meant(self, error: psycopg.Error) -> Exception:
         """What an error of a statement means: Lost, Again, DatabaseUnavailable, or a bug, which stays as it is."""
         state = error.sqlstate or ""
-        if self._connection.closed or state.startswith("57P"):
+        if self._connection.closed or state.startswith("57P") or _STALE in str(error):
             return Lost(_line(error))
         if state in _AGAIN:
             return Again(_line(error))

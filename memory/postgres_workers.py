@@ -197,7 +197,11 @@ class Worker:
         link = self._link = self._link or self._server.connect()
         for job in jobs:
             job.link = link
-        number = link.begin(self._how, jobs[0].acting)
+        try:
+            number = link.begin(self._how, jobs[0].acting)
+        except DatabaseUnavailable:
+            self._drop()  # what failed to begin would be in the way of the next
+            raise
         for job in jobs:
             if len(jobs) > 1:
                 link.savepoint("job")
@@ -244,7 +248,7 @@ class Worker:
         if self._link is not None:
             try:
                 self._link.rollback()
-            except Lost:
+            except (Lost, DatabaseUnavailable):
                 self._drop()
 
     def _drop(self) -> None:

@@ -202,6 +202,21 @@ async def test_a_statement_that_takes_too_long_is_given_up_and_the_next_works(po
         await eventually(lambda: database.read(numbers))
 
 
+async def test_statements_prepared_before_a_table_was_changed_go_on(postgres_urls: Urls) -> None:
+    async with opened(postgres_urls.app) as database:
+        await database.write(add(1))
+
+        def often(connection: Connection) -> object:
+            return [connection.execute("SELECT * FROM note").fetchall() for _ in range(10)][-1]
+
+        assert await database.write(often) == [(1, "", None)]
+        execute(postgres_urls.owner, "ALTER TABLE note ADD COLUMN more TEXT")
+        try:
+            assert await database.write(often) == [(1, "", None, None)]
+        finally:
+            execute(postgres_urls.owner, "ALTER TABLE note DROP COLUMN more")
+
+
 async def test_a_swallowed_error_is_a_bug_that_shows(postgres_urls: Urls) -> None:
     def write(connection: Connection) -> None:
         add(1)(connection)
