@@ -9,7 +9,7 @@ from typing import TypeVar
 from memory.sql import Connection, SqlDatabase, every_tenant
 from serving.bell import Bell
 from serving.job_records import Item, Job
-from serving.job_rows import CHANGED, DELETED, ITEM, JOB, SELECT_JOB, ItemRow, Value, item_of, job_of
+from serving.job_rows import CHANGED, DELETED, FORGET_DOCUMENT, ITEM, JOB, SELECT_JOB, ItemRow, Value, item_of, job_of
 from serving.times import now, stamp
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ AND (status IN ('queued', 'failed') OR status = 'cancelled' AND error = '') LIMI
 SELECT_DELETED = """SELECT DISTINCT j.tenant, i.document FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.job = :id AND i.status = 'cancelled' AND i.error = :deleted AND NOT EXISTS (SELECT 1 FROM jobitems o
 WHERE o.document = i.document AND (o.job, o.number) > (i.job, i.number) AND o.status IN ('queued', 'done'))"""
+FORGET_DELETED = f"{FORGET_DOCUMENT} job = :id AND error = :deleted"
 SELECT_OLD = """SELECT id FROM jobs WHERE status IN ('finished', 'failed', 'cancelled') AND updated_at < :before
 LIMIT :limit"""
 FORGET_ITEMS = "DELETE FROM jobitems WHERE job = ?"
@@ -125,6 +126,7 @@ class JobProgress:
             )  # fmt: skip
             values["error"] = _told(wrong, job.failed)
             connection.execute(END, values)
+            connection.execute(FORGET_DELETED, {"id": id, "deleted": DELETED})
             return job
 
         job = await self._write(end)

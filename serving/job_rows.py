@@ -18,6 +18,9 @@ INSERT_ITEM = f"INSERT INTO jobitems (job, {ITEM}) VALUES (?, ?, ?, ?, ?, 'queue
 DELETED = "its document was deleted"
 """Error of a part whose document was deleted before it was made."""
 
+FORGET_DOCUMENT = "UPDATE jobitems SET name = '(deleted)', document = '' WHERE "
+"""A part says nothing more of a document that was deleted."""
+
 Value = str | int | None
 JobRow = tuple[str, str, str, str, str, int, int, int, str, int, int, str, str]
 ItemRow = tuple[int, str, str, str, str, str]

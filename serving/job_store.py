@@ -13,7 +13,7 @@ from serving.bell import Bell
 from serving.idempotency import AlreadyMade, Claim, keep
 from serving.ids import uuid7
 from serving.job_records import Item, Job, NewItem, NewJob, NothingToRetry, UnknownJob
-from serving.job_rows import CHANGED, DELETED, ITEM, JOB, Value, insert_job, item_of, job_of
+from serving.job_rows import CHANGED, DELETED, FORGET_DOCUMENT, ITEM, JOB, Value, insert_job, item_of, job_of
 from serving.paging import LAST, Page, key_of, page
 from serving.times import now
 
@@ -32,6 +32,8 @@ CANCEL_ITEMS = "UPDATE jobitems SET status = 'cancelled' WHERE job = :id AND sta
 CANCEL_QUEUED = f"UPDATE jobs SET status = 'cancelled', {CHANGED} WHERE id = :id AND status = 'queued'"
 CANCEL_DOCUMENT = """UPDATE jobitems SET status = 'cancelled', error = :error
 WHERE document = :document AND status IN ('queued', 'failed') AND job IN (SELECT id FROM jobs WHERE tenant = :tenant)"""
+FORGET_DROPPED = f"""{FORGET_DOCUMENT} document = :document AND job IN (SELECT id FROM jobs WHERE tenant = :tenant
+AND (jobitems.status = 'done' OR status IN ('finished', 'failed', 'cancelled')))"""
 SELECT_DROPPED = """SELECT DISTINCT i.job, i.content FROM jobitems i JOIN jobs j ON j.id = i.job
 WHERE i.document = :document AND i.content <> '' AND j.tenant = :tenant AND NOT EXISTS
 (SELECT 1 FROM jobitems o WHERE o.job = i.job AND o.content = i.content AND o.document <> i.document
@@ -230,7 +232,9 @@ class JobStore:
 
         def drop(connection: Connection) -> Dropped:
             waited = connection.execute(CANCEL_DOCUMENT, values).rowcount > 0
-            return Dropped(waited, tuple(connection.execute(SELECT_DROPPED, values).fetchall()))
+            dropped = Dropped(waited, tuple(connection.execute(SELECT_DROPPED, values).fetchall()))
+            connection.execute(FORGET_DROPPED, values)
+            return dropped
 
         dropped = await self._write(Owner(tenant, ""), drop)
         self.bell.ring()

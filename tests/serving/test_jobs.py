@@ -27,13 +27,16 @@ from agents.types import Message
 from graphs.events import RunFinished
 from knowledge.ingest import Ingest, document_id
 from knowledge.types import Document
+from memory.sql import Connection
 from memory.store import MemoryUnavailable
 from memory.types import TRUST_USER, Label
 from serving.conversations import Conversations
+from serving.database import DATABASE
+from serving.documents import remove
 from serving.job_places import FilePlace
 from serving.job_progress import JobProgress
 from serving.job_records import Job, Kind, NewItem, NewJob, NothingToRetry, UnknownJob
-from serving.job_runner import Runner, runner_of, startable, working
+from serving.job_runner import Runner, place_of, runner_of, startable, working
 from serving.job_store import Owner
 from serving.job_work import Work
 from serving.principal import Principal
@@ -65,7 +68,7 @@ async def runtime(parts: Runtime) -> AsyncGenerator[Runtime]:
     yield parts
 
 
-def _without_jobs(connection: sqlite3.Connection) -> None:
+def _without_jobs(connection: Connection) -> None:
     connection.execute("DELETE FROM jobs")
     connection.execute("DELETE FROM jobitems")
 
@@ -106,7 +109,8 @@ async def carried_out(
         progress, runtime.uploads, retention, database=runtime.database, ingest=ingest or runtime.ingest,
         catalog=runtime.catalog, repository=runtime.repository, deps=runtime.deps, pauses=[0.0] * (tries - 1),
     )  # fmt: skip
-    async with working(Runner(runtime.jobs, progress, work, FilePlace(steps or runtime.database.path))) as runner:
+    place = place_of(runtime.settings) if steps is None else FilePlace(steps)
+    async with working(Runner(runtime.jobs, progress, work, place)) as runner:
         runner.start()
         yield runner
 
@@ -328,7 +332,7 @@ async def test_a_bug_in_a_part_fails_the_job_and_is_told_in_the_log(
 async def test_a_job_that_nothing_goes_on_with_has_failed(runtime: Runtime) -> None:
     job = await upload(runtime, "a.md")
 
-    def lose(connection: sqlite3.Connection) -> None:
+    def lose(connection: Connection) -> None:
         connection.execute("UPDATE jobs SET status = 'running', attempt = 7 WHERE id = ?", (job.id,))
 
     await runtime.database.write(lose)
@@ -338,8 +342,8 @@ async def test_a_job_that_nothing_goes_on_with_has_failed(runtime: Runtime) -> N
         assert (await over(runtime, await runtime.jobs.retry(LOCAL, job.id))).status == "finished"
 
 
-def renamed(table: str, name: str) -> Callable[[sqlite3.Connection], None]:
-    def rename(connection: sqlite3.Connection) -> None:
+def renamed(table: str, name: str) -> Callable[[Connection], None]:
+    def rename(connection: Connection) -> None:
         connection.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
     return rename
@@ -389,6 +393,23 @@ async def test_a_runner_that_cannot_start_dbos_tries_again(
         assert (await over(runtime, await upload(runtime, "a.md"))).status == "finished"
 
 
+async def test_a_deleted_upload_is_named_by_no_job_and_by_none_of_its_steps(runtime: Runtime) -> None:
+    async with carried_out(runtime):
+        done = await over(runtime, await upload(runtime, "secret.md", "kept.md"))
+    waiting = await upload(runtime, "secret.md", "later.md")
+    assert await remove(runtime, "local", document_id("local", "secret.md"))
+    async with carried_out(runtime):
+        assert (await over(runtime, waiting)).status == "finished"
+    for job, names in ((done, ["(deleted)", "kept.md"]), (waiting, ["(deleted)", "later.md"])):
+        assert [item.name for item in await runtime.jobs.all_items(LOCAL, job.id)] == names
+    tables = ("jobs", "jobitems", "workflow_status", "workflow_input", "workflow_output", "operation_outputs")
+    with closing(sqlite3.connect(Path(runtime.settings.data_dir) / DATABASE)) as file:
+        rows = [str(row) for table in tables for row in file.execute(f"SELECT * FROM {table}")]
+    assert any("kept.md" in row for row in rows)
+    for named in ("secret.md", document_id("local", "secret.md")):
+        assert [row for row in rows if named in row] == []
+
+
 def job_of(id: str, kind: Kind = "ingest", tenant: str = "t", status: str = "queued") -> Job:
     return Job(
         id, tenant, "u", kind, "running" if status == "running" else "queued", 0, 1, 0, "", 1, 1, "", "",
@@ -424,7 +445,7 @@ async def test_reembedding_reads_uploads_and_files_again_and_stores_what_comes_o
         before = {document.path: document.sha256 for document in documents}
         (tmp_path / "lost.md").unlink()
 
-        def age(connection: sqlite3.Connection) -> None:
+        def age(connection: Connection) -> None:
             connection.execute("UPDATE documents SET sha256 = 'of an older version'")
 
         await runtime.database.write(age)
@@ -568,6 +589,7 @@ def test_an_upload_survives_three_kills_and_everything_is_taken_in_once(tmp_path
     with closing(sqlite3.connect(tmp_path / "parley.sqlite")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         (steps,) = database.execute(
-            "SELECT count(*) FROM operation_outputs WHERE function_name LIKE 'shelf/%'"
+            "SELECT count(*) FROM operation_outputs WHERE function_name NOT IN ('take', 'end')"
+            f" AND workflow_uuid = '{job}.1'"
         ).fetchone()
     assert steps == FILES
