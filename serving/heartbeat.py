@@ -53,6 +53,7 @@ class Heartbeat:
 
     def _due(self) -> None:
         self._timer = None
+        self._news.flush()
         if self._live:
             self._beat = asyncio.create_task(self._once(), name="heartbeat of runs")
             self._beat.add_done_callback(self._done)
@@ -63,6 +64,8 @@ class Heartbeat:
             log.error("a bug in the heartbeat of runs", exc_info=beat.exception())
         if self._live:
             self.start()
+        else:
+            self._news.flush()
 
     async def _once(self) -> None:
         now = asyncio.get_running_loop().time()

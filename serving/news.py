@@ -29,15 +29,26 @@ class News:
         """More was said and stored."""
         self._chunks += chunks
         del self._chunks[:-WAITING]
-        self._wake()
+        self.flush()
 
-    def end(self, tenant: str, run: str) -> None:
-        """A run is over, or rests; that is stored."""
-        self._call(lambda: self._bus.end(tenant, run))
+    def end(self, tenant: str, run: str, *, at_once: bool) -> None:
+        """A run is over, or rests; that is stored. Not `at_once`: it is said with the next `flush`."""
+        self._later(lambda: self._bus.end(tenant, run))
+        if at_once:
+            self.flush()
 
     def ring(self, name: str) -> None:
         """Rings a bell."""
-        self._call(lambda: self._bus.ring(name))
+        self._later(lambda: self._bus.ring(name))
+        self.flush()
+
+    def flush(self) -> None:
+        """Says what is to be said."""
+        if not self._chunks and not self._calls:
+            return
+        self._news.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._work(), name="news of runs")
 
     async def close(self) -> None:
         """Says what is left, and ends."""
@@ -46,15 +57,9 @@ class News:
             await asyncio.wait([self._task])
         await self._empty()
 
-    def _call(self, call: Callable[[], Awaitable[None]]) -> None:
+    def _later(self, call: Callable[[], Awaitable[None]]) -> None:
         self._calls.append(call)
         del self._calls[:-WAITING]
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._work(), name="news of runs")
 
     async def _work(self) -> None:
         while True:

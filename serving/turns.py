@@ -234,7 +234,7 @@ class Turns:
                     async for _ in nothing_more:
                         pass
         if cancelled.how == "ended":
-            self._news.end(run.tenant, run.id)
+            self._news.end(run.tenant, run.id, at_once=True)
         return cancelled.how != "over"
 
     async def take_up(self) -> int:
@@ -355,7 +355,7 @@ class Turns:
                 self._live.pop(live.id, None)
                 live.leave()
                 if live.begun:
-                    self._news.end(live.tenant, live.id)
+                    self._news.end(live.tenant, live.id, at_once=live.background)
 
     async def _play(self, live: LiveRun, turn: Turn, resume: Resume | None) -> RunFinished | RunFailed | None:
         await self.warm()
