@@ -19,7 +19,7 @@ from typing import Protocol
 import anyio.to_thread
 import psutil
 
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 """Bound for a start, generous because the machine may be busy building something else."""
 STOP_SECONDS = 60.0
 ASK_SECONDS = 0.1

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
-import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import LiteralString
@@ -19,32 +21,44 @@ OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.lang")
 ASK_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
 class Neo4j:
     """One server that speaks Bolt and nothing else."""
 
-    name = "neo4j"
-    ports = ("bolt",)
-    stop_signal = signal.SIGTERM
-    kill_signal = signal.SIGKILL
-    how = f"install Java 17 or 21 and Maven so that version {VERSION} can be had, or put `neo4j` 5.26 on the PATH"
+    name: str = "neo4j"
+    version: str = VERSION
+    java: int = 17
+    """The oldest that runs it."""
+    entry: str = "org.neo4j.server.CommunityEntryPoint"
+    options: tuple[str, ...] = ()
+    ports: Sequence[str] = ("bolt",)
+    stop_signal: signal.Signals = signal.SIGTERM
+    kill_signal: signal.Signals = signal.SIGKILL
+
+    @property
+    def how(self) -> str:
+        """What it takes."""
+        return f"install Java ({self.java} or newer) and Maven so that version {self.version} can be had"
 
     def _jars(self) -> Path | None:
-        folder = cached(f"neo4j-{VERSION}")
-        if folder is not None:
-            return folder / "lib"
-        command = shutil.which("neo4j")
-        jars = Path(command).resolve().parent.parent / "lib" if command else None
-        return jars if jars is not None and any(jars.glob("neo4j-server-5.26.*.jar")) else None
+        folder = cached(f"neo4j-{self.version}")
+        return folder / "lib" if folder is not None else None
 
     def found(self) -> bool:
         """Whether its jars and a Java are there."""
-        return self._jars() is not None and has_java()
+        return self._jars() is not None and java(self.java) is not None
 
     def obtain(self) -> None:
-        """Has Maven collect its jars: seconds, 116 MB."""
-        if shutil.which("mvn") is None or not has_java():
+        """Has Maven collect its jars: seconds, 116 to 155 MB."""
+        if shutil.which("mvn") is None or java(self.java) is None:
             raise Missing(f"{self.name}: {self.how}")
-        build(f"neo4j-{VERSION}", _collect_jars)
+        build(f"neo4j-{self.version}", self._collect_jars)
+
+    def _collect_jars(self, folder: Path) -> None:
+        (folder / "pom.xml").write_text(POM.format(version=self.version), encoding="utf-8")
+        # with the group's name before the file's: two of the jars have the same name
+        wanted = ("-DoutputDirectory=lib", "-Dmdep.prependGroupId=true")
+        run(f"the download of {self.name}", ["mvn", "-q", "-B", "dependency:copy-dependencies", *wanted], cwd=folder)
 
     async def fill(self, instance: Instance) -> None:
         """Writes neo4j.conf."""
@@ -69,7 +83,7 @@ class Neo4j:
         home = f"--home-dir={instance.home}"
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
         argv = [
-            "java", "-Xmx512m", *opened, "-cp", f"{self._jars()}/*", "org.neo4j.server.CommunityEntryPoint",
+            str(java(self.java)), "-Xmx512m", *opened, *self.options, "-cp", f"{self._jars()}/*", self.entry,
             home, f"--config-dir={instance.home}/conf",
         ]  # fmt: skip
         return Launch(argv, ("neo4j", home))
@@ -129,18 +143,32 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
-def _collect_jars(folder: Path) -> None:
-    (folder / "pom.xml").write_text(POM.format(version=VERSION), encoding="utf-8")
-    # with the group's name before the file's: two of the jars have the same name
-    wanted = ("-DoutputDirectory=lib", "-Dmdep.prependGroupId=true")
-    run("the download of neo4j", ["mvn", "-q", "-B", "dependency:copy-dependencies", *wanted], cwd=folder)
+NEWER = Neo4j(
+    name="neo4j2026",
+    version="2026.09.0",
+    java=21,
+    entry="org.neo4j.server.Neo4jCommunity",
+    options=("--add-modules=jdk.incubator.vector",),
+)
+"""The newest, where the machine has a Java for it."""
 
 
 @cache
-def has_java() -> bool:
-    """Whether the machine's Java can run this version."""
-    if shutil.which("java") is None:
-        return False
-    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', said)
-    return version is not None and int(version.group(1)) >= 17
+def java(least: int) -> Path | None:
+    """The machine's oldest Java that is new enough: servers are built for the ones that are old by now."""
+    on_path = shutil.which("java")
+    homes = [
+        Path(os.environ.get("JAVA_HOME") or "/nowhere"),
+        *([Path(on_path).resolve().parent.parent] if on_path else []),
+        *sorted(Path("/usr/lib/jvm").glob("*")),
+        *sorted(Path("/Library/Java/JavaVirtualMachines").glob("*/Contents/Home")),
+    ]
+    found = {home / "bin" / "java": _version(home) for home in homes if (home / "bin" / "java").exists()}
+    return min((program for program, version in found.items() if version >= least), key=found.__getitem__, default=None)
+
+
+def _version(home: Path) -> int:
+    """A Java's major version; 0 when it does not say."""
+    release = home / "release"
+    told = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(encoding="utf-8"), re.M) if release.exists() else None
+    return int(told.group(1)) if told else 0

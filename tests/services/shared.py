@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from tests.services.chroma_server import Chroma
 from tests.services.instance import Instance, Kind, Missing, NotStarted, configured_ports, write_private
-from tests.services.neo4j_server import Neo4j
+from tests.services.neo4j_server import NEWER, Neo4j, java
 from tests.services.nginx_server import Nginx
 from tests.services.postgres_server import Postgres
 from tests.services.programs import is_ci
@@ -19,10 +19,12 @@ from tests.services.redis_server import Redis
 from tests.services.weaviate_server import Weaviate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Weaviate(), Neo4j(), Postgres(), Redis(), Chroma(), Nginx())}
+NEO4J: tuple[Neo4j, ...] = (Neo4j(), NEWER) if java(NEWER.java) else (Neo4j(),)
+"""The versions that this machine can run."""
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Weaviate(), *NEO4J, Postgres(), Redis(), Chroma(), Nginx())}
 """Every server that Parley is tested with."""
-SHARED = tuple(name for name in KINDS if name != "nginx")
-"""Those of which one is shared; nginx is of use only with the configuration of a test."""
+SHARED = tuple(name for name in KINDS if name not in ("nginx", NEWER.name))
+"""Those of which one is shared; nginx and the newer Neo4j are there as private servers only."""
 
 Say = Callable[[str], None]
 
