@@ -21,10 +21,10 @@ http {
 """
 
 
-PATHS = "".join(
+PATHS = "access_log off;\n" + "".join(
     f"{kind}_temp_path {{home}}/tmp/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 )
-"""For the http block of a user who is not root: the compiled-in folders belong to the system's own nginx."""
+"""For the http block of a user who is not root: the compiled-in paths belong to the system's own nginx."""
 
 
 class Nginx:
