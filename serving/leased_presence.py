@@ -102,6 +102,7 @@ class LeasedPresence:
                 log.warning("the lease of this process ran out; runs that others took over meanwhile are let go")
             self._token = await self._book.acquire(_lease(self._own), LEASE_SECONDS, self._last) or 0
         except BusUnavailable:
+            self._since = self._clock()  # others may not have reached them either
             return False
         self._since = self._clock()
         self._last = self._token or self._last

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from serving.bus import ENDED_SECONDS, Bus, BusUnavailable, Chunk, run_bell
+from serving.leased_presence import LEASE_SECONDS, LeasedPresence
 from serving.limits import RateLimits
 from serving.redis_bus import CALL_SECONDS, PREFIX, RedisBus
 from tests.faults import FaultProxy
@@ -208,6 +209,24 @@ async def test_a_server_that_says_nothing_is_given_up_and_taken_back(caplog: pyt
     assert place.password is not None
     assert place.password not in said + caplog.text
     await emptied(url, prefix)
+
+
+async def test_nobody_counts_as_ended_right_after_redis_was_lost() -> None:
+    now = 1_000.0
+    async with private("redis") as (urls, server), opened(urls["PARLEY_REDIS_URL"]) as bus:
+        presence = LeasedPresence(bus, lambda: now)
+        assert await presence.renew()
+        now += LEASE_SECONDS
+        assert await presence.gone({"vm:7:x#1"}) == {"vm:7:x#1"}
+        await server.stop()
+        assert not await presence.renew()
+        assert await presence.gone({"vm:7:x#1"}) == set()
+        await server.start()
+        await until_it_works(bus)
+        assert await presence.gone({"vm:7:x#1"}) == set()  # it may live, and come back in a moment
+        now += LEASE_SECONDS
+        assert await presence.gone({"vm:7:x#1"}) == {"vm:7:x#1"}
+        assert presence.name.partition("#")[2] != "0"
 
 
 async def test_limits_hold_in_each_server_while_redis_is_lost() -> None:
