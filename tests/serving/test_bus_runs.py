@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import anyio
@@ -23,6 +23,7 @@ from serving.records import Run
 from serving.redis_bus import RedisBus
 from serving.runtime import open_runtime
 from serving.settings import Settings
+from tests.faults import FaultProxy
 from tests.serving.told_engine import Process, asking, ending, played, process
 from tests.serving.upstream import free_port
 
@@ -195,28 +196,28 @@ async def test_a_server_takes_up_what_comes_without_a_process_as_long_as_it_serv
         assert (await all_events(other, run))[-1] == WHOLE[-1]
 
 
+@pytest.mark.parametrize("how", ["refuses", "says nothing"])
 async def test_a_bus_that_is_lost_fails_no_run_no_follower_and_no_cancel(
-    tmp_path: Path, deps: Deps, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, deps: Deps, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    bus = await RedisBus.open(f"redis://127.0.0.1:{free_port()}/0")
     go_on = anyio.Event()
-    try:
-        async with (
-            process(tmp_path, deps, WHOLE[0], go_on, *WHOLE[1:], bus=bus) as one,
-            process(tmp_path, deps, bus=bus) as other,
-        ):
-            run = await one.turns.start(asking("Where?", await new_thread(one)))
-            doomed = await one.turns.start(asking("And this?", await new_thread(one)))
-            following = asyncio.create_task(all_events(other, run))
-            with anyio.fail_after(20):
-                assert await other.turns.cancel(doomed)
-            go_on.set()
-            assert (await following)[-1] == WHOLE[-1]
-            assert (await all_events(other, doomed))[-1] == RunCancelled("The mill ")
-    finally:
-        await bus.close()
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(FaultProxy("127.0.0.1", free_port()))
+        proxy.hang(how != "refuses")
+        bus = await RedisBus.open(f"redis://127.0.0.1:{proxy.port}/0")
+        stack.push_async_callback(bus.close)
+        one = await stack.enter_async_context(process(tmp_path, deps, WHOLE[0], go_on, *WHOLE[1:], bus=bus))
+        other = await stack.enter_async_context(process(tmp_path, deps, bus=bus))
+        run = await one.turns.start(asking("Where?", await new_thread(one)))
+        doomed = await one.turns.start(asking("And this?", await new_thread(one)))
+        following = asyncio.create_task(all_events(other, run))
+        with anyio.fail_after(20):
+            assert await other.turns.cancel(doomed)
+        go_on.set()
+        assert (await following)[-1] == WHOLE[-1]
+        assert (await all_events(other, doomed))[-1] == RunCancelled("The mill ")
     told = [record.getMessage() for record in caplog.records if "read the database meanwhile" in record.getMessage()]
-    assert len(told) == 1 + 1  # once in each process
+    assert len(told) == 2  # once in each process
 
 
 # --- who lives ---------------------------------------------------------------------------------------------------
