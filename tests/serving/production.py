@@ -18,7 +18,7 @@ from weaviate.classes.init import Auth
 
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
-from tests.services.databases import own_database
+from tests.services.own_database import own_database
 from tests.services.found import service
 
 SERVERS = ("postgres", "weaviate", "neo4j", "redis")

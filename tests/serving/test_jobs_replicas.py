@@ -10,7 +10,7 @@ import httpx
 import psycopg
 from anyio import fail_after
 
-from tests.services.databases import own_database
+from tests.services.own_database import own_database
 from tests.serving.replicas import Replica
 
 FILES, KILLS = 16, 2

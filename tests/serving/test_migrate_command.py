@@ -19,7 +19,7 @@ from memory.sqlite import VERSION, Database
 from serving.database import DATABASE, SCHEMAS
 from serving.processes import FolderPresence
 from serving.record_copy import TABLES, compare, open_source, open_target
-from tests.services.databases import own_database
+from tests.services.own_database import own_database
 from tests.serving.in_process import Parley, commands, settled
 
 ROOT = Path(__file__).resolve().parents[2]

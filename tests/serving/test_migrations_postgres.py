@@ -14,7 +14,7 @@ from memory.sql import DatabaseUnavailable
 from serving.migrations.postgres import REVISION, prepare
 from serving.tables import POSTGRES_FILE
 from tests.databases import Urls, execute, select
-from tests.services.databases import own_database
+from tests.services.own_database import own_database
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 120

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from anyio import fail_after
 
-from tests.services.databases import own_database
+from tests.services.own_database import own_database
 from tests.services.instance import Instance
 from tests.services.private import private
 from tests.serving.api_client import ServerEvent, made_thread, question, said, walked
