@@ -19,7 +19,7 @@ from memory.sql import Connection, Dialect, SqlDatabase, acting, every_tenant
 from memory.sqlite import Database
 from serving.database import SCHEMAS
 from serving.migrations import postgres as migrations
-from tests.services.databases import own_database
+from tests.services.own_database import own_database
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from weaviate.classes.init import Auth
 
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
-from tests.services.own_database import own_database
 from tests.services.found import service
+from tests.services.own_database import own_database
 
 SERVERS = ("postgres", "weaviate", "neo4j", "redis")
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from anyio import fail_after
 
-from tests.services.own_database import own_database
 from tests.services.instance import Instance
+from tests.services.own_database import own_database
 from tests.services.private import private
 from tests.serving.api_client import ServerEvent, made_thread, question, said, walked
 from tests.serving.replicas import Replicas, Storyteller, asked_in, follow, replicas
