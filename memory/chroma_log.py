@@ -25,6 +25,7 @@ _KEPT = 1000
 """Rows that no longer count, or tell of removals, before they are deleted."""
 _REMOVAL_AGE = 3600.0
 """Seconds after which nobody can still be at work on a source that was removed."""
+_EARLIER = 20
 _HNSW = {"space": "l2", "ef_construction": 10, "ef_search": 10, "max_neighbors": 4}
 
 
@@ -90,6 +91,8 @@ class State:
     """The last entry that counts of each source, removals too; in the order of the list."""
     makers: dict[Maker, int] = field(default_factory=dict[Maker, int])
     """Number of visible sources by who made their vectors."""
+    earlier: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Ids of the last entries of each source that counted before the present one."""
     void: list[str] = field(default_factory=list[str])
     """Rows that never counted."""
     superseded: list[str] = field(default_factory=list[str])
@@ -99,6 +102,21 @@ class State:
         """The entry of a visible source."""
         entry = self.sources.get(source)
         return entry if entry is not None and entry.generation else None
+
+    def base(self, source: str) -> str:
+        """What a publishing of this source would follow."""
+        entry = self.sources.get(source)
+        return entry.id if entry is not None else ""
+
+    def before(self, entry: Entry) -> set[str]:
+        """The visible generations of other sources that came before an entry; none when it is not the last of its."""
+        found: set[str] = set()
+        for each in self.sources.values():
+            if each.id == entry.id:
+                return found
+            if each.generation:
+                found.add(each.generation)
+        return set()
 
     def conflict(self, maker: Maker) -> Maker | None:
         """Another embedder that made visible records."""
@@ -116,6 +134,7 @@ class State:
             return False
         if before is not None:
             self.superseded.append(before.id)
+            self.earlier[entry.source] = [*self.earlier.get(entry.source, ())[-_EARLIER:], before.id]
             del self.sources[entry.source]
         if shown is not None:
             self._count(shown.maker, -1)

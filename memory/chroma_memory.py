@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from memory.chroma_door import Chroma, Where
 from memory.chroma_fresh import Tasks
-from memory.chroma_log import Entry, Maker, State, digest, entry_id, generation_of
+from memory.chroma_log import Entry, Maker, digest, entry_id, generation_of
 from memory.chroma_records import check, generation_in, key_in, prepare, records_in
 from memory.chroma_room import TRIES, Room, View, best, records_of
 from memory.store import IncompleteSource, MemoryUnavailable
@@ -89,7 +88,8 @@ class ChromaMemory:
         room = self._room(scope)
         state = await room.log.read()
         room.log.check(state)
-        name, base = digest(source), _base(state, digest(source))
+        name = digest(source)
+        base = state.base(name)
         generation = generation_of(name, digest(version), base)
         for start in range(0, len(records), _BATCH):
             batch = records[start : start + _BATCH]
@@ -101,34 +101,30 @@ class ChromaMemory:
         room, name = self._room(scope), digest(source)
         for _ in range(TRIES):
             state = await room.log.read()
+            base, shown = state.base(name), state.live(name)  # now, since the state goes on
+            generation = generation_of(name, digest(version or ""), base) if count else ""
             rows: list[str] = []
             if version is not None:
-                rows = await self._staged(room, generation_of(name, digest(version), _base(state, name)))
-                if not rows and count and self._is_shown(state, name, version, count):
+                rows = await self._staged(room, generation_of(name, digest(version), base))
+                if not rows and count and shown is not None and self._is(shown, version, count):
+                    rows = await self._staged(room, shown.generation)
+                    await self._clean(room, shown, None, rows)  # told twice, as after a lost answer
                     return
                 if len(rows) != count:
                     raise IncompleteSource(
                         f"{len(rows)} of {count} records of {source!r} are staged; stage the source again"
                     )
-            shown = state.live(name)
-            if not count and shown is None:
-                await self._clean(room, name, None, None, ())
-                return
             if count:
                 room.log.check(state)
+            elif shown is None and not (await self._chroma.get(room.records, where={"source": name}, limit=1)).ids:
+                return
+            maker = self._maker
             entry = Entry(
-                id=entry_id(),
-                source=name,
-                generation=generation_of(name, digest(version or ""), _base(state, name)) if count else "",
-                version=digest(version or ""),
-                count=count,
-                base=_base(state, name),
-                embedder=self._maker.embedder,
-                dimensions=self._maker.dimensions,
-                at=self._clock(),
-            )
+                entry_id(), name, generation, digest(version or ""), count, base, maker.embedder, maker.dimensions,
+                self._clock(),
+            )  # fmt: skip
             if await room.log.add(entry):
-                await self._clean(room, name, entry, shown, rows)
+                await self._clean(room, entry, shown, rows)
                 return
             if count:
                 room.log.check(await room.log.read())
@@ -260,43 +256,37 @@ class ChromaMemory:
         """Ids in Chroma of what is staged of a generation."""
         return (await self._chroma.get(room.records, where={"generation": generation})).ids
 
-    def _is_shown(self, state: State, name: str, version: str, count: int) -> bool:
-        """Whether this very version is the visible one: told twice, as after a lost answer."""
-        shown = state.live(name)
-        return shown is not None and (shown.version, shown.count, shown.maker) == (
-            digest(version),
-            count,
-            self._maker,
-        )
+    def _is(self, entry: Entry, version: str, count: int) -> bool:
+        """Whether an entry shows this very version."""
+        return (entry.version, entry.count, entry.maker) == (digest(version), count, self._maker)
 
-    async def _clean(
-        self, room: Room, name: str, entry: Entry | None, before: Entry | None, rows: Sequence[str]
-    ) -> None:
+    async def _clean(self, room: Room, entry: Entry, before: Entry | None, rows: Sequence[str]) -> None:
         """Deletes what an entry has replaced, to the end even when the waiting is cancelled."""
-        task = self._tasks.start(self._swept(room, name, entry, before, rows))
+        task = self._tasks.start(self._swept(room, entry, before, rows))
         await asyncio.wait({task})
         task.result()
 
-    async def _swept(
-        self, room: Room, name: str, entry: Entry | None, before: Entry | None, rows: Sequence[str]
-    ) -> None:
-        """Deletes what an entry has replaced: other generations of its source, its ids in other sources, old rows."""
-        delete = partial(self._chroma.delete, room.records)
-        others: list[Where] = [{"source": name}]
-        if entry is not None:  # what is staged after this entry stays
-            others += [{"generation": {"$ne": entry.generation}}, {"base": {"$ne": entry.id}}]
-        await delete(where={"$and": others} if len(others) > 1 else others[0])
-        if before is not None and before.maker != self._maker:
-            old = records_of(room.name, before.maker)
-            await self._chroma.delete(old, where={"source": name})
+    async def _swept(self, room: Room, entry: Entry, before: Entry | None, rows: Sequence[str]) -> None:
+        """Deletes the other generations of an entry's source, and its ids in sources of before.
+
+        Deletes only what can never be shown again, however late it comes: what was staged before this entry.
+        """
         state = await room.log.read()
-        live = {each.generation for each in state.sources.values() if each.generation}
-        for start in range(0, len(rows), _KEYS):
+        bases = sorted({"", entry.base, *state.earlier.get(entry.source, ())} - {entry.id})
+        old: list[Where] = [{"source": entry.source}, {"base": {"$in": bases}}]
+        if entry.generation:
+            old.append({"generation": {"$ne": entry.generation}})
+        await self._chroma.delete(room.records, where={"$and": old})
+        if before is not None and before.maker != self._maker:
+            theirs = records_of(room.name, before.maker)
+            await self._chroma.delete(theirs, where={"generation": before.generation})
+        others = state.before(entry)
+        for start in range(0, len(rows) if others else 0, _KEYS):
             keys = [key_in(row) for row in rows[start : start + _KEYS]]
             held = (await self._chroma.get(room.records, where={"key": {"$in": keys}})).ids
-            taken = [row for row in held if entry and generation_in(row) in live - {entry.generation}]
+            taken = [row for row in held if generation_in(row) in others]
             if taken:
-                await delete(ids=taken)
+                await self._chroma.delete(room.records, ids=taken)
         if not room.swept:
             room.swept = True
             await self._sweep(room)
@@ -310,12 +300,6 @@ class ChromaMemory:
         for generation in held - shown:
             old = {"at": {"$lt": self._clock() - SWEEP_AFTER}}
             await self._chroma.delete(room.records, where={"$and": [{"generation": generation}, old]})
-
-
-def _base(state: State, name: str) -> str:
-    """What a publishing of this source would follow."""
-    entry = state.sources.get(name)
-    return entry.id if entry is not None else ""
 
 
 def _since(before: View, now: View) -> list[int] | None:

@@ -203,6 +203,19 @@ async def test_published_records_that_somebody_deleted_are_said_to_be_missing(
             await call
 
 
+async def test_source_removed_while_it_is_first_staged_must_be_staged_again(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.stage(HERE, "a", "1", await records("a", ["text"]))
+    await store.publish(HERE, "a", None, 0)
+    with pytest.raises(IncompleteSource):
+        await store.publish(HERE, "a", "1", 1)
+    await store.publish(HERE, "a", None, 0)
+    await put(store, "a", "text")
+    assert await found(store, "text") == ["a.0"]
+    await store.close()
+    assert len(rows(tmp_path)["log"]) == 2
+
+
 def entry(source: str, base: str, generation: str = "g", maker: Maker = MAKER) -> Entry:
     return Entry(entry_id(), source, generation, "v", 1, base, maker.embedder, maker.dimensions, 0.0)
 
@@ -215,6 +228,8 @@ def test_of_two_that_follow_the_same_entry_the_first_counts() -> None:
     assert state.take(after)
     assert not state.take(replace(entry("a", second.id)))
     assert (state.live("a"), state.live("b")) == (after, third)
+    assert (state.before(third), state.before(after), state.before(first)) == (set(), {"g"}, set())
+    assert state.earlier["a"] == [first.id]
     removal = entry("a", after.id, generation="")
     assert state.take(removal)
     assert state.live("a") is None
