@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 import psycopg
@@ -13,10 +14,11 @@ from anyio import fail_after
 from psycopg import errors
 
 from knowledge.ingest import document_id
+from memory.sql import DatabaseUnavailable
 from serving.job_places import ServerPlace
 from serving.job_progress import JobProgress
 from serving.job_records import Job, NewItem, NewJob
-from serving.job_runner import Runner, working
+from serving.job_runner import Runner, runner_of, working
 from serving.job_store import Owner
 from serving.job_work import Work
 from serving.retention import Retention
@@ -128,6 +130,37 @@ async def test_jobs_go_on_when_a_crashed_server_is_back(
         last = await over(runtime, job)
     assert (last.status, last.done, last.failed) == ("finished", len(NAMES), 0)
     assert await steps_of(place, job) == (len(NAMES), len(NAMES))
+
+
+async def test_jobs_go_on_when_the_crashed_server_holds_their_own_rows_too(
+    postgres: tuple[ServerPlace, Instance], tmp_path: Path
+) -> None:
+    place, server = postgres
+    settings = Settings(data_dir=tmp_path, database_url=place.url, database_owner_url=place.owner_url)
+    async with open_runtime(settings) as runtime, working(runner_of(runtime)) as runner:
+        runner.start()
+        job = await upload(runtime, *NAMES)
+        for enough in (1, 8, 15):
+            await far(runtime, job, enough)
+            await server.kill()
+            await server.start()
+        last = await far(runtime, job, len(NAMES))
+        while not last.is_over:
+            last = await far(runtime, job, len(NAMES))
+        assert (last.status, last.done, last.failed) == ("finished", len(NAMES), 0)
+        assert len(await runtime.catalog.below("local", "")) == len(NAMES)
+
+
+async def far(runtime: Runtime, job: Job, enough: int) -> Job:
+    """The job once so many parts are done, or none will be; a server that is away is asked again."""
+    with fail_after(DEADLINE):
+        while True:
+            with suppress(DatabaseUnavailable):
+                found = await runtime.jobs.get(LOCAL, job.id)
+                if found is not None and (found.done >= enough or found.is_over):
+                    return found
+            with runtime.jobs.bell.listening() as heard:
+                await heard.wait(0.1)
 
 
 async def test_a_runner_ends_at_once_while_its_server_is_away_and_the_next_goes_on(
