@@ -3,7 +3,9 @@ FROM python:3.12.11-slim-bookworm
 
 WORKDIR /app
 COPY . .
-RUN --mount=type=cache,target=/root/.cache UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 ./bootstrap.sh run && rm -rf .venv-uv \
+RUN --mount=type=cache,target=/cache \
+    UV_CACHE_DIR=/cache PIP_CACHE_DIR=/cache/pip UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 ./bootstrap.sh run \
+    && rm -rf .venv-uv \
     && useradd --uid 10001 --no-create-home parley && install -d -o parley -g parley /data
 
 ENV PATH=/app/.venv/bin:$PATH PARLEY_DATA_DIR=/data PYTHONUNBUFFERED=1

@@ -17,7 +17,7 @@ import pytest
 import redis.asyncio
 
 from tests.services.found import service
-from tests.services.instance import NotStarted
+from tests.services.instance import Instance, NotStarted
 from tests.services.private import private
 from tests.services.shared import KINDS, SHARED, shared
 
@@ -254,7 +254,7 @@ async def test_postgres_recovers_from_an_immediate_stop_and_its_application_role
     assert not data.exists()
 
 
-def test_postgres_works_in_a_checkout_that_its_own_user_cannot_enter(machine: Machine) -> None:
+async def test_postgres_works_in_a_checkout_that_its_own_user_cannot_enter(machine: Machine) -> None:
     service("postgres")
     machine.folder.parent.chmod(0o700)
     try:
@@ -262,7 +262,7 @@ def test_postgres_works_in_a_checkout_that_its_own_user_cannot_enter(machine: Ma
         assert ended.returncode == 0, ended.stderr
         assert "PARLEY_DATABASE_OWNER_URL" in machine.env()
     finally:
-        machine.services("stop")
+        await Instance(KINDS["postgres"], machine.folder / "postgres").remove()
 
 
 async def test_nginx_runs_with_the_configuration_of_a_test() -> None:
