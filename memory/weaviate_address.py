@@ -43,6 +43,8 @@ def parse_address(url: str) -> Address:
         raise _wrong("it has parts that do not belong there")
     if not host or not port or not 0 < grpc < 65536:
         raise _wrong("the host and both ports are needed")
+    if port == grpc:
+        raise _wrong("REST and gRPC have a port each")
     if unknown := sorted(set(values) - _KNOWN):
         raise _wrong(f"{unknown[0]!r} is not known")
     secure, prefix = values.get("secure", "false"), values.get("prefix", "Parley")

@@ -173,6 +173,10 @@ STORED = ("record", "source", "title", "text", "label", "payload", "parts")
 """The properties that a record is made from again."""
 
 
+ALL = (*STORED, "key", "room", "source_key", "version", "generation", "sample", "words")
+"""All properties of a record's object."""
+
+
 def record_of(row: Row, dimensions: int) -> Record:
     """The record, from an object's stored properties and its vector."""
     get = row.properties.get

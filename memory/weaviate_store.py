@@ -21,6 +21,7 @@ from weaviate.exceptions import (
     WeaviateClosedClientError,
     WeaviateConnectionError,
     WeaviateGRPCUnavailableError,
+    WeaviateQueryError,
     WeaviateRetryError,
     WeaviateStartUpError,
     WeaviateTimeoutError,
@@ -36,10 +37,11 @@ T = TypeVar("T")
 
 AT_ONCE = 8
 """Requests at one time: more make a server of few cores slower, not faster."""
-READ_SECONDS, WRITE_SECONDS = 1.7, 60.0
-_SILENCE, _PING_SECONDS = 0.5, 1.2
-"""A request that may take long is accompanied by questions whether the server still lives."""
-_PAUSE = 0.1
+CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 1.7, 15.0, 60.0
+_SILENCE, _PING_SECONDS, _PING_BESIDE_SECONDS = 0.5, 1.2, 5.0
+"""A busy server may take its time: after so long it is asked whether it still lives, and must say so in that time;
+in the last one on the connection that carries the request, where a slow network makes it wait behind other data."""
+_PAUSE, _ATTEMPTS = 0.1, 12
 _OLDEST, _STREAMS = (1, 35), (1, 36)
 """Versions of the server: the oldest that works, and the first that takes a stream of objects."""
 _MANY = 2000
@@ -52,7 +54,14 @@ MOST = 10_000
 """What one query gives and one deletion deletes at most (QUERY_MAXIMUM_RESULTS)."""
 _RESCORED = 400
 """Candidates of a search whose exact score is taken, where fewer are asked for."""
-_STARTING = ("could not find class", "no read replica found", "leader not found", "shutting down", "shutdown")
+_STARTING = (
+    "could not find class",
+    "non-existing index",
+    "no read replica found",
+    "leader not found",
+    "shutting down",
+    "shutdown",
+)
 _NO_TENANT = "tenant not found"
 _OTHER_SIZE = ("vector lengths don't match", "vector dimensions")
 
@@ -297,7 +306,7 @@ class Server:
         await self._write(lambda client: client.alias.delete(alias_name=alias))
 
     async def _read(self, ask: Callable[[WeaviateAsyncClient], Awaitable[T]], empty: T) -> T:
-        return await self._call(ask, READ_SECONDS, _answered(empty, _NO_TENANT))
+        return await self._call(ask, READ_SECONDS, empty, (_NO_TENANT,))
 
     async def _write(
         self,
@@ -306,39 +315,22 @@ class Server:
         *,
         known: Sequence[str] = (_NO_TENANT,),
     ) -> T:
-        async def watched(client: WeaviateAsyncClient) -> T:
-            return await _while_alive(client, ask(client))
-
-        return await self._call(watched, WRITE_SECONDS, _answered(cast(T, empty), *known))
+        return await self._call(ask, WRITE_SECONDS, cast(T, empty), known)
 
     async def _call(
-        self,
-        ask: Callable[[WeaviateAsyncClient], Awaitable[T]],
-        seconds: float,
-        answered: Callable[[str], tuple[T] | None],
+        self, ask: Callable[[WeaviateAsyncClient], Awaitable[T]], seconds: float, empty: T, known: Sequence[str]
     ) -> T:
-        """One request, within bounds; what the server says instead of doing it may be an answer as well."""
+        """One request, within bounds; `empty` when the server's error is one of the known ones."""
         await self._connect()
         async with self._lanes:
             trying = self._breaker.enter()
             try:
+                client = self._client
+                if client is None:  # a call beside this one has given it up
+                    raise self._lost("the connection was lost")
                 async with asyncio.timeout(seconds):
-                    client = self._client
-                    if client is None:  # a call beside this one has given it up
-                        raise self._lost("the connection was lost")
-                    while True:
-                        try:
-                            result = await ask(client)
-                            break
-                        except WeaviateBaseError as error:
-                            told = str(error)
-                            answer = answered(told)
-                            if answer is not None:
-                                result = answer[0]
-                                break
-                            if not any(sign in told.lower() for sign in _STARTING):
-                                raise
-                        await asyncio.sleep(_PAUSE)
+                    work = self._patiently(lambda: ask(client), empty, known)
+                    result = await self._while_alive(client, work, writing=seconds == WRITE_SECONDS)
             except TimeoutError:
                 raise self._lost("it does not answer in time") from None
             except WeaviateBaseError as error:
@@ -348,13 +340,52 @@ class Server:
         self._breaker.works()
         return result
 
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], empty: T, known: Sequence[str]) -> T:
+        """Asks again while the server is starting: it knows of a collection a little later than it answers."""
+        attempts = 1
+        while True:
+            try:
+                return await ask()
+            except WeaviateBaseError as error:
+                told = str(error)
+                if any(sign in told for sign in known):
+                    return empty
+                if attempts == _ATTEMPTS or not any(sign in told.lower() for sign in _STARTING):
+                    raise
+            attempts += 1
+            await asyncio.sleep(_PAUSE)
+
+    async def _while_alive(self, client: WeaviateAsyncClient, work: Awaitable[T], *, writing: bool) -> T:
+        """The work's result, unless the server stops answering meanwhile."""
+        task = asyncio.ensure_future(work)
+        try:
+            while True:
+                done, _ = await asyncio.wait([task], timeout=_SILENCE)
+                if done:
+                    return task.result()
+                async with asyncio.timeout(_PING_SECONDS):
+                    await client.get_meta()
+                if not (writing or task.done()):
+                    async with asyncio.timeout(_PING_BESIDE_SECONDS):
+                        await self._ping(client)
+        finally:
+            task.cancel()
+
+    async def _ping(self, client: WeaviateAsyncClient) -> None:
+        """Asks by gRPC for what is not there: being told so will do."""
+        try:
+            await _of(client, Place(f"{self.address.prefix}Changes", "nobody")).query.fetch_objects(limit=1)
+        except WeaviateQueryError as error:
+            if any(sign in str(error) for sign in _CUT):
+                raise
+
     async def _connect(self) -> None:
         async with self._connecting:
             if self._client is not None:
                 return
             trying = self._breaker.enter()
             try:
-                async with asyncio.timeout(READ_SECONDS):
+                async with asyncio.timeout(CONNECT_SECONDS):
                     self._client = await self._open()
             except TimeoutError:
                 raise self._lost("it does not answer in time") from None
@@ -402,6 +433,8 @@ class Server:
             return MemoryUnavailable(
                 f"this Weaviate is too old: Parley needs {'.'.join(map(str, _OLDEST))} or newer, upgrade the server"
             )
+        if any(sign in text.lower() for sign in _STARTING):
+            return self._lost("it does not know our collections, as while it starts")
         if isinstance(error, _AWAY) or any(sign in text for sign in _CUT):
             return self._lost("it cannot be reached")
         return MemoryUnavailable(f"Weaviate could not do it: {text.replace(self.address.key or chr(0), '***')[:300]}")
@@ -442,24 +475,6 @@ async def together(*work: Coroutine[object, None, T]) -> list[T]:
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-async def _while_alive(client: WeaviateAsyncClient, work: Awaitable[T]) -> T:
-    """The work's result, unless the server stops answering meanwhile."""
-    task = asyncio.ensure_future(work)
-    try:
-        while True:
-            done, _ = await asyncio.wait([task], timeout=_SILENCE)
-            if done:
-                return task.result()
-            async with asyncio.timeout(_PING_SECONDS):
-                await client.get_meta()
-    finally:
-        task.cancel()
-
-
-def _answered(empty: T, *signs: str) -> Callable[[str], tuple[T] | None]:
-    return lambda told: (empty,) if any(sign in told for sign in signs) else None
 
 
 def _of(client: WeaviateAsyncClient, place: Place):

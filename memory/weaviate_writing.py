@@ -7,10 +7,24 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from memory.store import IncompleteSource, MemoryUnavailable
 from memory.types import Record
 from memory.weaviate_rooms import Rooms, none_of
-from memory.weaviate_rows import SAMPLES, Prepared, Room, Where, generation_of, hashed, objects, prepare
+from memory.weaviate_rows import (
+    ALL,
+    SAMPLES,
+    Object,
+    Prepared,
+    Room,
+    Where,
+    generation_of,
+    hashed,
+    objects,
+    plain,
+    prepare,
+)
 from memory.weaviate_schema import CHANGES, RECORDS, alias_of, settled
 from memory.weaviate_state import Change, State, change_object, removed, room_object, room_uuid, staged
 from memory.weaviate_store import MOST, Place
@@ -75,7 +89,10 @@ class Writing:
                 await self._server.insert(self._rooms.changes(room), [room_object(room, *maker)])
             if known is None or known.at < change.at - SWEEP_AFTER / 6:
                 await self._put(room, change)
-            await self._server.insert(self._rooms.place(room), objects(generation, prepared))
+            made = objects(generation, prepared)
+            await self._server.insert(self._rooms.place(room), made)
+            # Weaviate 1.35.2 writes the log of its vector index one batch late: another batch brings it to the disk
+            await self._server.insert(self._rooms.place(room), made[-1:])
             after = await self._rooms.state(room)
             if change.uuid in after.changes:
                 return
@@ -108,8 +125,8 @@ class Writing:
             for live in state.live(hashed(source)):
                 await self._finish(room, live, done)
             return
-        await self._check(room, source, change.generation, count)
-        taken = await self._taken(room, state, change, count)
+        keys = await self._indexed(room, source, change.generation, count)
+        taken = await self._taken(room, state, change.source, keys)
         change = replace(
             change,
             step="live",
@@ -133,24 +150,42 @@ class Writing:
         if have != count:
             raise _incomplete(source, have, count)
 
-    async def _taken(self, room: Room, state: State, change: Change, count: int) -> frozenset[str]:
-        """Uuids of other sources' visible objects that have an id of this generation: it takes them over."""
-        of_generation = Where("generation", [change.generation])
-        parts = range(SAMPLES) if count > MOST else ()
-        samples: list[list[Where]] = [[Where("sample", [str(number)])] for number in parts] or [[]]
+    async def _indexed(self, room: Room, source: str, generation: str, count: int) -> list[str]:
+        """The keys of the records of a generation, all of which are in the vector index.
+
+        Raises:
+            IncompleteSource: there are not `count` of them.
+        """
+        place = self._rooms.place(room)
+        any_vector = np.ones(self._rooms.dimensions, np.float32)
+        found: dict[str, str] = {}
+        for some in _pieces(room, generation, count):
+            rows = await self._server.near(place, any_vector, some, min(MOST, count + 1))
+            found.update((row.uuid, hashed(plain(row.properties["record"]))) for row in rows)
+        have = await self._server.count(place, room.where(Where("generation", [generation])))
+        if have == count and len(found) < count:  # a server that was killed may keep an object and forget its vector
+            for some in _pieces(room, generation, count):
+                rows = await self._server.fetch(place, some, MOST, ALL, vectors=True)
+                lost = [Object(row.uuid, row.properties, row.vector) for row in rows if row.uuid not in found]
+                await self._delete_each(room, [each.uuid for each in lost])
+                await self._server.insert(place, lost)
+                await self._server.insert(place, lost[-1:])
+                found.update((each.uuid, each.properties["key"]) for each in lost)
+        if len(found) != count or have != count:
+            raise _incomplete(source, have, count)
+        return list(found.values())
+
+    async def _taken(self, room: Room, state: State, source: str, keys: Sequence[str]) -> frozenset[str]:
+        """Uuids of other sources' visible objects that have one of these keys: the new version takes them over."""
         taken: set[str] = set()
-        for sample in samples:
-            own = await self._server.fetch(self._rooms.place(room), room.where(of_generation, *sample), MOST, ("key",))
-            keys = [row.properties["key"] for row in own]
-            for start in range(0, len(keys), _AT_ONCE):
-                where = room.where(
-                    Where("key", keys[start : start + _AT_ONCE]),
-                    Where("source_key", [change.source], wanted=False),
-                    *none_of("generation", state.hidden),
-                )
-                taken.update(
-                    row.uuid for row in await self._server.fetch(self._rooms.place(room), where, MOST, ("key",))
-                )
+        for start in range(0, len(keys), _AT_ONCE):
+            where = room.where(
+                Where("key", keys[start : start + _AT_ONCE]),
+                Where("source_key", [source], wanted=False),
+                *none_of("generation", state.hidden),
+            )
+            others = await self._server.fetch(self._rooms.place(room), where, MOST, ("key",))
+            taken.update(row.uuid for row in others)
         return frozenset(taken)
 
     async def _alone(self, room: Room, source: str, change: Change, count: int) -> Change:
@@ -211,9 +246,7 @@ class Writing:
     async def _delete(self, room: Room, change: Change) -> None:
         """Deletes the records that a change has replaced."""
         place = self._rooms.place(room)
-        taken = sorted(change.taken)
-        for start in range(0, len(taken), _AT_ONCE):
-            await self._server.delete(place, [Where("uuid", taken[start : start + _AT_ONCE])])
+        await self._delete_each(room, sorted(change.taken))
         replaced = change.replaces
         while replaced:
             await self._server.delete(place, room.where(Where("generation", sorted(replaced))))
@@ -223,6 +256,10 @@ class Writing:
             state = await self._rooms.state(room)
             left = await self._rooms.settled(room, change.source, state.hidden - replaced)
             replaced = frozenset([left.generation] if left and change.uuid in state.changes else [])
+
+    async def _delete_each(self, room: Room, uuids: Sequence[str]) -> None:
+        for start in range(0, len(uuids), _AT_ONCE):
+            await self._server.delete(self._rooms.place(room), [Where("uuid", uuids[start : start + _AT_ONCE])])
 
     async def _sweep(self, room: Room, state: State, done: list[tuple[Room, Change]]) -> None:
         """Finishes what dead processes have left in the room."""
@@ -266,6 +303,14 @@ class Writing:
 
     async def _forget(self, room: Room, uuids: Sequence[str]) -> None:
         await self._server.delete(self._rooms.changes(room), [Where("uuid", uuids)])
+
+
+def _pieces(room: Room, generation: str, count: int) -> list[list[Where]]:
+    """Conditions each of which chooses so many objects of a generation as one query may give."""
+    where = room.where(Where("generation", [generation]))
+    if count < MOST:
+        return [where]
+    return [[*where, Where("sample", [str(number)])] for number in range(SAMPLES)]
 
 
 def _incomplete(source: str, have: int, count: int) -> IncompleteSource:
