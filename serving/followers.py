@@ -1,8 +1,10 @@
-"""Readers of runs that other processes work on: what the bus says, and what the record says where that leaves gaps."""
+"""Readers of runs: of those of this process, of those that others work on (what the bus says, and what the record says
+where that leaves gaps), and of those that are over."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from graphs.events import Sequenced
 from serving.bell import Heard
@@ -14,10 +16,10 @@ from serving.repository import Repository
 
 
 class Followers:
-    """Follows runs of other processes. Event numbers make the change between bus and record exact."""
+    """Follows runs wherever they work. Event numbers make every change between the sources exact."""
 
     def __init__(self, repository: Repository, bus: Bus, live: Mapping[str, LiveRun]) -> None:
-        """`live`: the runs of this process, which are not followed here."""
+        """`live`: the runs of this process."""
         self._repository, self._bus, self._live = repository, bus, live
         self._waiting: set[Heard] = set()
         self._stopping = False
@@ -28,12 +30,35 @@ class Followers:
         for heard in self._waiting:
             heard.ring()
 
-    async def follow(self, run: Run, after: int) -> AsyncGenerator[Sequenced, None]:
-        """The events with numbers above `after` as they come, until the run is over or works in this process.
+    async def events(self, run: Run, after: int, *, follow: bool) -> AsyncGenerator[Sequenced, None]:
+        """As Turns.events."""
+        while True:
+            live = self._live.get(run.id)
+            if live is None or not live.begun:
+                told = await self._repository.events(run.tenant, run.id, after)
+                for one in told.events:
+                    after = one.seq
+                    yield one
+                if told.over or not follow or self._stopping:
+                    return
+                async with aclosing(self._elsewhere(run, after)) as events:
+                    async for one in events:
+                        after = one.seq
+                        yield one
+            elif not follow:
+                for one in live.events[after : live.shown()]:
+                    yield one
+                return
+            else:
+                async with aclosing(live.follow(after)) as events:
+                    async for one in events:
+                        after = one.seq
+                        yield one
+                if live.ended:
+                    return
 
-        Raises:
-            EventsGone: the run is over and its events are no longer kept.
-        """
+    async def _elsewhere(self, run: Run, after: int) -> AsyncGenerator[Sequenced, None]:
+        """The events with numbers above `after` as they come, until the run is over or works in this process."""
         async with self._bus.listening(run_bell(run.id)) as heard:
             self._waiting.add(heard)
             try:

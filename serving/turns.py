@@ -187,37 +187,14 @@ class Turns:
             raise ServerStopping(STOPPING)
         return run
 
-    async def events(self, run: Run, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Sequenced, None]:
+    def events(self, run: Run, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Sequenced, None]:
         """The events of a run with numbers above `after`, whoever runs it; with `follow` also those that come, to the
         last. Ends early when this process is told to stop.
 
         Raises:
             EventsGone: the run is over and its events are no longer kept.
         """
-        while True:
-            live = self._live.get(run.id)
-            if live is None or not live.begun:
-                told = await self._repository.events(run.tenant, run.id, after)
-                for one in told.events:
-                    after = one.seq
-                    yield one
-                if told.over or not follow or self._stopping:
-                    return
-                async with aclosing(self._followers.follow(run, after)) as events:
-                    async for one in events:
-                        after = one.seq
-                        yield one
-            elif not follow:
-                for one in live.events[after : live.shown()]:
-                    yield one
-                return
-            else:
-                async with aclosing(live.follow(after)) as events:
-                    async for one in events:
-                        after = one.seq
-                        yield one
-                if live.ended:
-                    return
+        return self._followers.events(run, after, follow=follow)
 
     async def cancel(self, run: Run) -> bool:
         """Ends a run, whoever runs it, and returns when it has ended. False: it was over before."""
