@@ -24,6 +24,7 @@ from tests.faults import FaultProxy
 from tests.services.found import service
 from tests.services.instance import Instance
 from tests.services.private import private
+from tests.services.shared import NEO4J
 
 T = TypeVar("T")
 
@@ -324,6 +325,28 @@ async def test_replicas_that_start_together_on_an_empty_server_make_its_schema_o
         assert len(made.records) == 6
         versions = await driver.execute_query("MATCH (v:SchemaVersion) RETURN v.version AS version")
         assert [record["version"] for record in versions.records] == [len(MIGRATIONS)]
+
+
+async def test_newer_servers_that_this_machine_can_run_do_the_same(t: str) -> None:
+    for kind in NEO4J:
+        if kind.name == "neo4j":
+            continue  # all other tests run on it
+        async with private(kind.name) as (urls, _), opened(urls["PARLEY_KNOWLEDGE_URL"]) as graph:
+            entries = [entry("p", "Ulric, Duke of Marrow"), entry("q", "Sill", "Ulric", "the Reed")]
+            await patiently(lambda graph=graph, entries=entries: graph.add(t, "d", "1", entries))
+            await patiently(lambda graph=graph: graph.add(t, "e", "1", [entry("r", "Reed")]))
+            assert "ulric" in await patiently(lambda graph=graph: graph.titles(t, ["ulric"]))
+            found = await patiently(lambda graph=graph: graph.mentions(t, ["q"]))
+            assert {each.surface: each.targets[0].passage for each in found["q"]} == {"ulric": "p", "reed": "r"}
+            about = await patiently(lambda graph=graph: graph.entity(t, "Reed"))
+            assert about is not None
+            assert about.passages == ("r", "q")
+            await graph.forget(t, "e", None)
+            assert "q" in await graph.mentions(t, ["q"])
+            await graph.forget(t, "d", None)
+            async with asking(urls["PARLEY_KNOWLEDGE_URL"]) as driver:
+                left = await driver.execute_query("MATCH (n) WHERE NOT n:SchemaVersion AND NOT n:WriteLock RETURN n")
+            assert left.records == []
 
 
 async def test_a_schema_that_was_made_but_not_noted_is_made_again_and_a_newer_one_is_refused(
