@@ -111,12 +111,12 @@ def test_every_table_of_the_record_is_copied() -> None:
 def test_all_rows_of_a_data_folder_come_to_postgres_and_are_compared(
     parley: Parley, work: Path, urls: dict[str, str]
 ) -> None:
-    filled(work / "data", 1_500)
+    filled(work / "data", 1_100)
     ended = parley("migrate", "--from", f"sqlite:{work / 'data'}", "--json")
     assert ended.status == 0, ended.err
     told = ended.list("tables")
     assert [(one["table"], one["rows"], one["rows_on_postgres"]) for one in told] == [
-        (name, 1_500, 1_500) for name in TABLES
+        (name, 1_100, 1_100) for name in TABLES
     ]
     assert all(one["digest"] == one["digest_on_postgres"] for one in told)
     owner = urls["PARLEY_DATABASE_OWNER_URL"]
@@ -150,7 +150,7 @@ def test_a_database_that_holds_rows_is_refused_and_resuming_a_whole_copy_changes
 
 
 def test_a_killed_copy_is_gone_on_with(parley: Parley, work: Path, urls: dict[str, str]) -> None:
-    filled(work / "data", 6_000)
+    filled(work / "data", 3_000)
     arguments = ["migrate", "--from", f"sqlite:{work / 'data'}"]
     owner = urls["PARLEY_DATABASE_OWNER_URL"]
     with subprocess.Popen(
@@ -165,7 +165,7 @@ def test_a_killed_copy_is_gone_on_with(parley: Parley, work: Path, urls: dict[st
     assert copying.returncode == -9
     ended = parley(*arguments, "--resume", "--json")
     assert ended.status == 0, ended.err
-    assert {one["rows_on_postgres"] for one in ended.list("tables")} == {6_000}
+    assert {one["rows_on_postgres"] for one in ended.list("tables")} == {3_000}
 
 
 def test_rows_that_differ_are_named(work: Path, parley: Parley, urls: dict[str, str]) -> None:
