@@ -11,11 +11,12 @@ import numpy as np
 from memory.store import MemoryUnavailable
 from memory.types import Hit, Query, Record, Scope, Score, Statistics, Vector
 from memory.weaviate_address import parse_address
+from memory.weaviate_connection import together
 from memory.weaviate_rooms import Rooms, seen
 from memory.weaviate_rows import STORED, Room, Row, Where, hashed, plain, record_of
 from memory.weaviate_schema import make, upgrade
 from memory.weaviate_state import State, visible
-from memory.weaviate_store import MOST, Server, together
+from memory.weaviate_store import MOST, Server
 from memory.weaviate_words import RANKED, Words, more
 from memory.weaviate_writing import Writing
 from memory.words import index_terms

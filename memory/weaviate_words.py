@@ -7,10 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from memory.weaviate_connection import together
 from memory.weaviate_rooms import Rooms, seen
 from memory.weaviate_rows import SAMPLES, Room, Row, Where
 from memory.weaviate_state import State
-from memory.weaviate_store import MOST, together
+from memory.weaviate_store import MOST
 from memory.words import index_terms
 
 RANKED = 250
