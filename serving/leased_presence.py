@@ -13,10 +13,10 @@ from serving.processes import MARK, new_name, without_token
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 12.0
 """A process that is killed counts as ended so long after its last renewal; one that looks for such runs every few
 seconds takes them over within 30 s."""
-RENEW_SECONDS = 4.0
+RENEW_SECONDS = 3.0
 
 
 class LeaseBook(Protocol):
