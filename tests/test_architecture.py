@@ -57,7 +57,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "psutil": ("evals/bench/*.py",),
     # servers in the place of embedded parts
     "psycopg": ("memory/postgres*.py",),
-    "weaviate": ("memory/weaviate_store.py",),
+    "weaviate": ("memory/weaviate_connection.py", "memory/weaviate_store.py"),
     "chromadb": ("memory/chroma_store.py",),
     "neo4j": ("knowledge/neo4j_graph.py",),
     "redis": ("serving/redis_*.py",),
