@@ -38,35 +38,35 @@ class Unbound:
     """A database for tests that are not about row-level security: who acts for nobody acts for all."""
 
     def __init__(self, inner: SqlDatabase) -> None:
-        self._inner = inner
+        self.inner = inner
 
     @property
     def dialect(self) -> Dialect:
-        return self._inner.dialect
+        return self.inner.dialect
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         if acting():
-            return await self._inner.read(fn)
+            return await self.inner.read(fn)
         with every_tenant():
-            return await self._inner.read(fn)
+            return await self.inner.read(fn)
 
     async def look(self, fn: Callable[[Connection], T]) -> T:
         return await self.read(fn)
 
     async def write(self, fn: Callable[[Connection], T], *, bulk: bool = False) -> T:
         if acting():
-            return await self._inner.write(fn, bulk=bulk)
+            return await self.inner.write(fn, bulk=bulk)
         with every_tenant():
-            return await self._inner.write(fn, bulk=bulk)
+            return await self.inner.write(fn, bulk=bulk)
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
-        return self._inner.transaction()
+        return self.inner.transaction()
 
     async def after_commit(self, follow_up: Callable[[], Awaitable[None]]) -> None:
-        await self._inner.after_commit(follow_up)
+        await self.inner.after_commit(follow_up)
 
     async def close(self) -> None:
-        await self._inner.close()
+        await self.inner.close()
 
 
 def libpq(url: str) -> str:
@@ -126,7 +126,7 @@ def record(request: pytest.FixtureRequest) -> dict[str, str]:
     if request.param == "sqlite":
         return {}
     made: Urls = request.getfixturevalue("postgres_made")
-    return {"database_url": emptied(made).app}
+    return {"database_url": emptied(made).app, "database_owner_url": made.owner}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
