@@ -91,6 +91,7 @@ class WeaviateMemory:
                 self._server.near(place, vector, seen(room, state), more(limit)),
                 self._words.ranked(room, state, query.text, wide),
             )
+            near, words = _ordered(near), _ordered(words)
             known = {row.uuid for row in near}
             rest = [row.uuid for row in words[: more(limit)] if row.uuid not in known]
             pieces = [rest[start : start + _AT_ONCE] for start in range(0, len(rest), _AT_ONCE)]
@@ -228,6 +229,11 @@ class WeaviateMemory:
 
 def _names(row: Row) -> tuple[str, str]:
     return plain(row.properties["record"]), plain(row.properties["source"])
+
+
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    """Best first, equal ones by name: Weaviate gives those in any order."""
+    return sorted(rows, key=lambda row: (-row.score, *_names(row)))
 
 
 def _too_few(left: Sequence[Row], asked: Sequence[Row], limit: int) -> bool:

@@ -109,5 +109,5 @@ class Words:
 
 
 def more(limit: int) -> int:
-    """So many are asked for that those which turn out not to be visible leave enough."""
-    return min(MOST, limit + limit // 4 + 8)
+    """So many are asked for that those which turn out not to be visible leave enough, and few ties are cut."""
+    return min(MOST, limit + max(limit // 4, 64))
