@@ -49,7 +49,7 @@ class Held:
 
 
 class Leases:
-    """The rows of runs as one process among others on the same file sees them."""
+    """The rows of runs as one process among others on the same database sees them."""
 
     def __init__(self, rows: Repository) -> None:
         self._rows, self._database, self._presence = rows, rows.database, rows.presence

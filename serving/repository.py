@@ -97,7 +97,7 @@ class Told:
 
 
 class Repository:
-    """Reads and writes the rows through the owner of the one file; what is read for somebody is bound to its owner."""
+    """Reads and writes the rows; what is read for somebody is bound to its owner."""
 
     def __init__(
         self, database: SqlDatabase, presence: Presence, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
