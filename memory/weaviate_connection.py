@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import TypeVar, cast
 
 from weaviate import WeaviateAsyncClient
@@ -178,18 +179,18 @@ class Connection:
             additional_config=AdditionalConfig(timeout=Timeout(init=2, query=WRITE_SECONDS, insert=WRITE_SECONDS)),
             skip_init_checks=True,  # they ask the package index, and wait longer than we do
         )
-        try:
+        async with AsyncExitStack() as unless_open:
+            unless_open.push_async_callback(client.close)
             await client.connect()
             meta = cast(Mapping[str, object], await client.get_meta())
             version = str(meta["version"])
-        except BaseException:
-            await client.close()
-            raise
-        self.version = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-        if self.version < _OLDEST:
-            await client.close()
-            oldest = ".".join(map(str, _OLDEST))
-            raise MemoryUnavailable(f"this is Weaviate {version}: Parley needs {oldest} or newer, upgrade the server")
+            self.version = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+            if self.version < _OLDEST:
+                oldest = ".".join(map(str, _OLDEST))
+                raise MemoryUnavailable(
+                    f"this is Weaviate {version}: Parley needs {oldest} or newer, upgrade the server"
+                )
+            unless_open.pop_all()
         return client
 
     def _failure(self, error: WeaviateBaseError) -> MemoryUnavailable:

@@ -24,6 +24,7 @@ from agents.model import ModelDelta, ModelRequest
 from agents.types import Message
 from memory.types import TRUST_USER, Label
 from serving.conversations import Conversations
+from serving.database import DATABASE
 from serving.principal import LOCAL
 from serving.runtime import Runtime, load_engine, open_runtime
 from serving.settings import Settings
@@ -94,7 +95,7 @@ async def measure(runtime: Runtime, total: int) -> None:
     conversations = Conversations(runtime.database)
     warm = await conversations.create(LOCAL, "warm")
     await talk(turns, warm.id, dice, SAMPLE)
-    file = runtime.database.path
+    file = runtime.settings.data_dir / DATABASE
     before, parts = pages(file)
     thread = (await conversations.create(LOCAL, "long")).id
     await talk(turns, thread, dice, 10)
