@@ -23,7 +23,7 @@ services-programs: dev
 
 test: dev        ## every check, then every test with branch coverage, against the real servers
 	@$(MAKE) --no-print-directory --jobs=2 check services-programs
-	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 4 --dist loadgroup --cov --cov-report=term
 
 check: dev       ## lint, format, types, layers, doors
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright && .venv/bin/python -m pytest -q tests/test_architecture.py

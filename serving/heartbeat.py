@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from memory.sql import DatabaseUnavailable
 from serving.bus import Bus, Chunk, process_bell
+from serving.endings import end
 from serving.leases import Leases
 from serving.live import LiveRun
 from serving.news import News
@@ -48,8 +49,7 @@ class Heartbeat:
         if self._beat is not None:
             await asyncio.wait([self._beat])
         if self._ear is not None:
-            self._ear.cancel()
-            await asyncio.wait([self._ear])
+            await end(self._ear)
 
     def _due(self) -> None:
         self._timer = None

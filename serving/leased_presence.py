@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from serving.bus import BusUnavailable
+from serving.endings import end
 from serving.processes import MARK, new_name, without_token
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,7 @@ class LeasedPresence:
     async def close(self) -> None:
         """Gives the lease back."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
         try:
             await self._book.release(_lease(self._own), self._token)
         except BusUnavailable:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from serving.bus import Bus, BusUnavailable, Chunk
+from serving.endings import end
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,7 @@ class News:
     async def close(self) -> None:
         """Says what is left, and ends."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
         await self._empty()
 
     def _later(self, call: Callable[[], Awaitable[None]]) -> None:

@@ -72,7 +72,7 @@ class FolderPresence:
 
     async def close(self) -> None:
         """Leaves."""
-        self._file.unlink(missing_ok=True)
+        await asyncio.to_thread(self._file.unlink, missing_ok=True)
         self._release()
 
     def is_mine(self, name: str) -> bool:

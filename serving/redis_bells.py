@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError
 
 from serving.bell import Bells, Heard
+from serving.endings import end
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,7 @@ class RedisBells:
     async def close(self) -> None:
         """Hears nothing any more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
         await self._client.aclose()
 
     async def _ask(self, name: str) -> None:

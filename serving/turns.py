@@ -27,6 +27,7 @@ from graphs.events import (
 )
 from memory.sql import DatabaseUnavailable, acting_for
 from serving.bus import QUEUED_BELL, Bus, process_bell
+from serving.endings import end
 from serving.event_log import Said
 from serving.followers import Followers
 from serving.heartbeat import Heartbeat
@@ -232,8 +233,7 @@ class Turns:
         self._stopping = True
         self._followers.stop()
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+            await end(self._watch)
         live = list(self._live.values())
         for run in live:
             if run.background:

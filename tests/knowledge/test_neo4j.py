@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -237,6 +238,8 @@ async def test_a_server_that_refuses_connections_is_found_again_by_itself(url: s
         await graph.forget(t, "d", None)
 
 
+# a connection that is cancelled while it is being made is left to the collector by the driver
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_cancelled_search_leaves_the_graph_usable(url: str, t: str) -> None:
     async with behind_faults(url, t) as (graph, proxy):
         proxy.latency = 0.05
@@ -248,6 +251,7 @@ async def test_a_cancelled_search_leaves_the_graph_usable(url: str, t: str) -> N
         proxy.latency = 0.0
         assert "q" in await graph.mentions(t, ["q"])
         await graph.forget(t, "d", None)
+    gc.collect()
 
 
 async def test_many_readers_at_once_are_served_while_others_write(graph: Neo4jGraph, t: str) -> None:
