@@ -163,7 +163,11 @@ SHARED = ("embedded", "chroma", "weaviate")
 """Those that several processes may use at once."""
 
 
-@pytest.fixture(params=BACKENDS)
+IN_FULL = [name for name in BACKENDS if name != "chroma-folder"]
+"""A folder shares all but its door with Chroma's server: its own tests are in test_chroma.py."""
+
+
+@pytest.fixture(params=IN_FULL)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     made = BACKENDS[str(request.param)](tmp_path)
     yield made
@@ -737,7 +741,7 @@ def check_published(texts: Sequence[str], number: int) -> None:
     assert list(texts) == ([f"text {number} new"] if number % 3 == 0 else [f"text {number} one", f"text {number} two"])
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", IN_FULL)
 async def test_what_was_acknowledged_survives_a_killed_process_and_nothing_is_half(name: str, tmp_path: Path) -> None:
     acknowledged: list[int] = []
     for turn, lines in enumerate((4, 9, 1)):
