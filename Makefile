@@ -24,6 +24,7 @@ services-programs: dev
 # A test is run once more before it counts as failed: six servers and a shared machine are not always on time.
 test: dev        ## every check, then every test with branch coverage, against the real servers
 	@$(MAKE) --no-print-directory --jobs=2 check services-programs
+	@./bootstrap.sh studio
 	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 4 --dist loadgroup --reruns 1 --cov --cov-report=term
 
 check: dev       ## lint, format, types, layers, doors
