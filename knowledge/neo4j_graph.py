@@ -30,7 +30,6 @@ from knowledge import neo4j_statements as cypher
 from knowledge.entities import normal
 from knowledge.graph import GraphUnavailable
 from knowledge.mentions import COMMON
-from knowledge.neo4j_breaker import Breaker
 from knowledge.neo4j_rows import (
     Batch,
     Value,
@@ -48,6 +47,7 @@ from knowledge.neo4j_rows import (
 from knowledge.neo4j_url import parse_url
 from knowledge.relations import Sighting, names_beside, relations
 from knowledge.types import Entity, Mention, PassageEntry, Target
+from memory.breaker import Breaker
 
 T = TypeVar("T")
 

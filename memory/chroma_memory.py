@@ -14,8 +14,9 @@ import numpy as np
 from memory.chroma_door import Chroma, Where
 from memory.chroma_fresh import Tasks
 from memory.chroma_log import Entry, Maker, digest, entry_id, generation_of
-from memory.chroma_records import check, generation_in, key_in, prepare, records_in
+from memory.chroma_records import generation_in, key_in, prepare, records_in
 from memory.chroma_room import TRIES, Room, View, best, records_of
+from memory.records import check
 from memory.store import IncompleteSource, MemoryUnavailable
 from memory.types import Hit, Query, Record, Scope, Score, Statistics, Vector, Vectors
 
@@ -84,7 +85,7 @@ class ChromaMemory:
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
         """Stores records invisibly; see MemoryStore."""
-        check(records, source, scope.tenant, self._maker.dimensions)
+        await asyncio.to_thread(check, records, source, scope.tenant, self._maker.dimensions)
         room = self._room(scope)
         state = await room.log.read()
         room.log.check(state)

@@ -13,8 +13,8 @@ import numpy as np
 
 from memory.chroma_door import Metadata, Rows
 from memory.chroma_log import digest
-from memory.types import Label, PartVectors, Record, Vector, Vectors
-from memory.words import index_terms
+from memory.records import LabelJson, label_json, label_of, terms_of
+from memory.types import PartVectors, Record, Vector, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +38,13 @@ class _WordsJson(TypedDict):
     counts: dict[str, int]
 
 
-class _LabelJson(TypedDict):
-    tenant: str
-    origin: str
-    trust: int
-    readers: list[str]
-    secret: bool
-    sources: list[str]
-
-
 class _BodyJson(TypedDict):
     id: str
     source: str
     title: str
     text: str
     payload: str
-    label: _LabelJson
+    label: LabelJson
     part_rows: str | None
     part_scales: str | None
 
@@ -88,26 +79,6 @@ def key_in(row: str) -> str:
     return row.partition("-")[2]
 
 
-def check(records: Sequence[Record], source: str, tenant: str, dimensions: int) -> None:
-    """Raises ValueError for a record of another source or tenant, or with a vector that is none of ours."""
-    for record in records:
-        if record.source != source or record.label.tenant != tenant:
-            raise ValueError(
-                f"record {record.id!r} belongs to source {record.source!r} of tenant {record.label.tenant!r},"
-                f" not to {source!r} of {tenant!r}"
-            )
-        vector = np.asarray(record.vector, np.float32)
-        if vector.shape != (dimensions,):
-            raise ValueError(f"record {record.id!r} has a vector of shape {vector.shape}, not ({dimensions},)")
-        if not np.isfinite(vector).all():
-            raise ValueError(f"record {record.id!r} has a vector that is not finite")
-        parts = record.parts
-        if parts is not None and parts.rows.shape != (len(parts.scales), dimensions):
-            raise ValueError(
-                f"record {record.id!r} has part vectors of shape {parts.rows.shape}, not (n, {dimensions})"
-            )
-
-
 def prepare(records: Sequence[Record], generation: str, source: str, base: str, at: float) -> Prepared:
     """The rows of records of one generation; the last of an id counts."""
     last = {record.id: record for record in records}
@@ -140,7 +111,6 @@ def records_in(rows: Rows) -> dict[str, Record]:
 
 def _record(body: str, vector: Vector) -> Record:
     kept: _BodyJson = json.loads(body)
-    label = kept["label"]
     rows, scales = kept["part_rows"], kept["part_scales"]
     return Record(
         id=kept["id"],
@@ -148,22 +118,14 @@ def _record(body: str, vector: Vector) -> Record:
         title=kept["title"],
         text=kept["text"],
         vector=vector,
-        label=Label(
-            tenant=label["tenant"],
-            origin=label["origin"],
-            trust=label["trust"],
-            readers=frozenset(label["readers"]),
-            secret=label["secret"],
-            sources=frozenset(label["sources"]),
-        ),
+        label=label_of(kept["label"]),
         payload=kept["payload"],
         parts=None if rows is None or scales is None else _parts(rows, scales, len(vector)),
     )
 
 
 def _words(record: Record) -> str:
-    title = index_terms(record.title)
-    terms = [*title, *title, *index_terms(record.text)]
+    terms = terms_of(record)
     kept: _WordsJson = {
         "id": record.id,
         "source": record.source,
@@ -174,21 +136,14 @@ def _words(record: Record) -> str:
 
 
 def _body(record: Record) -> str:
-    label, parts = record.label, record.parts
+    parts = record.parts
     kept: _BodyJson = {
         "id": record.id,
         "source": record.source,
         "title": record.title,
         "text": record.text,
         "payload": record.payload,
-        "label": {
-            "tenant": label.tenant,
-            "origin": label.origin,
-            "trust": label.trust,
-            "readers": sorted(label.readers),
-            "secret": label.secret,
-            "sources": sorted(label.sources),
-        },
+        "label": label_json(record.label),
         "part_rows": None if parts is None else _coded(np.ascontiguousarray(parts.rows, np.int8).tobytes()),
         "part_scales": None if parts is None else _coded(np.ascontiguousarray(parts.scales, "<f4").tobytes()),
     }

@@ -14,6 +14,7 @@ import numpy as np
 from memory import embedded_rows as rows
 from memory.embedded_matrix import Cosines, Matrices, View
 from memory.embedded_words import Words
+from memory.records import check
 from memory.sql import DatabaseUnavailable
 from memory.sqlite import Database
 from memory.store import MemoryUnavailable
@@ -53,15 +54,10 @@ class EmbeddedMemory:
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
         """Stores records invisibly, 48 to a transaction; see MemoryStore."""
-        for record in records:
-            if record.source != source or record.label.tenant != scope.tenant:
-                raise ValueError(
-                    f"record {record.id!r} belongs to source {record.source!r} of tenant {record.label.tenant!r},"
-                    f" not to {source!r} of {scope.tenant!r}"
-                )
+        await asyncio.to_thread(check, records, source, scope.tenant, self._dimensions)
         for start in range(0, len(records), rows.ROWS_AT_ONCE):
             batch = records[start : start + rows.ROWS_AT_ONCE]
-            prepared = await asyncio.to_thread(rows.prepare, batch, self._dimensions)
+            prepared = await asyncio.to_thread(rows.prepare, batch)
 
             def write(db: sqlite3.Connection, prepared: Sequence[rows.Prepared] = prepared) -> None:
                 rows.stage(db, scope, source, version, self._embedder, self._dimensions, prepared)

@@ -7,15 +7,14 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.records import label_json, label_of, terms_of
 from memory.sqlite import from_sql, to_sql
 from memory.store import IncompleteSource, OtherEmbedder
-from memory.types import Label, PartVectors, Record, Scope
-from memory.words import index_terms
+from memory.types import PartVectors, Record, Scope
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS memory_scopes (
@@ -73,52 +72,23 @@ class Prepared:
     words: str
 
 
-class _LabelJson(TypedDict):
-    tenant: str
-    origin: str
-    trust: int
-    readers: list[str]
-    secret: bool
-    sources: list[str]
+def prepare(records: Sequence[Record]) -> list[Prepared]:
+    """The columns and words of records that were checked."""
+    return [_prepare(record) for record in records]
 
 
-def prepare(records: Sequence[Record], dimensions: int) -> list[Prepared]:
-    """The records' columns and words.
-
-    Raises:
-        ValueError: a vector of another size, or one that is not finite.
-    """
-    return [_prepare(record, dimensions) for record in records]
-
-
-def _prepare(record: Record, dimensions: int) -> Prepared:
+def _prepare(record: Record) -> Prepared:
     vector = np.ascontiguousarray(record.vector, np.float32)
-    if vector.shape != (dimensions,):
-        raise ValueError(f"record {record.id!r} has a vector of shape {vector.shape}, not ({dimensions},)")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"record {record.id!r} has a vector that is not finite")
     parts = record.parts
-    if parts is not None and parts.rows.shape != (len(parts.scales), dimensions):
-        raise ValueError(f"record {record.id!r} has part vectors of shape {parts.rows.shape}, not (n, {dimensions})")
-    label = record.label
-    kept: _LabelJson = {
-        "tenant": label.tenant,
-        "origin": label.origin,
-        "trust": label.trust,
-        "readers": sorted(label.readers),
-        "secret": label.secret,
-        "sources": sorted(label.sources),
-    }
     columns = (
         to_sql(record.title),
         to_sql(record.text),
-        json.dumps(kept),
+        json.dumps(label_json(record.label)),
         to_sql(record.payload),
         None if parts is None else np.ascontiguousarray(parts.rows, np.int8).tobytes(),
         None if parts is None else np.ascontiguousarray(parts.scales, np.float32).tobytes(),
     )
-    title = index_terms(record.title)
-    return Prepared(to_sql(record.id), columns, vector.tobytes(), " ".join([*title, *title, *index_terms(record.text)]))
+    return Prepared(to_sql(record.id), columns, vector.tobytes(), " ".join(terms_of(record)))
 
 
 def find_scope(db: sqlite3.Connection, scope: Scope, embedder: str, dimensions: int) -> ScopeRow | None:
@@ -330,7 +300,7 @@ def records(db: sqlite3.Connection, scope: int, ids: Sequence[str], dimensions: 
             title=from_sql(title),
             text=from_sql(text),
             vector=np.frombuffer(vector, np.float32),
-            label=_label(label),
+            label=label_of(json.loads(label)),
             payload=from_sql(payload),
             parts=None if part_rows is None else _parts(part_rows, part_scales, dimensions),
         )
@@ -340,18 +310,6 @@ def records(db: sqlite3.Connection, scope: int, ids: Sequence[str], dimensions: 
 def _parts(rows: bytes, scales: bytes, dimensions: int) -> PartVectors:
     matrix: NDArray[np.int8] = np.frombuffer(rows, np.int8).reshape(-1, dimensions)
     return PartVectors(matrix, np.frombuffer(scales, np.float32))
-
-
-def _label(text: str) -> Label:
-    kept: _LabelJson = json.loads(text)
-    return Label(
-        tenant=kept["tenant"],
-        origin=kept["origin"],
-        trust=kept["trust"],
-        readers=frozenset(kept["readers"]),
-        secret=kept["secret"],
-        sources=frozenset(kept["sources"]),
-    )
 
 
 def _marks(values: Sequence[object]) -> str:

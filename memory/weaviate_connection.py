@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar, cast
 
 from weaviate import WeaviateAsyncClient
@@ -24,9 +24,9 @@ from weaviate.exceptions import (
     WeaviateTimeoutError,
 )
 
+from memory.breaker import Breaker
 from memory.store import MemoryUnavailable
 from memory.weaviate_address import Address
-from memory.weaviate_breaker import Breaker
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ _SILENCE, _PING_SECONDS, _PING_BESIDE_SECONDS = 0.5, 1.2, 5.0
 """A busy server may take its time: after so long it is asked whether it still lives, and must say so in that time;
 in the last one on the connection that carries the request, where a slow network makes it wait behind other data."""
 _PAUSE, _ATTEMPTS = 0.1, 12
+_REST = 1.0
+"""Seconds for which nobody asks a server that has just failed."""
 _OLDEST = (1, 35)
 """Version of the server from which on Parley works."""
 _STARTING = (
@@ -60,7 +62,7 @@ class Connection:
         self.address = address
         self.connections = 0
         """How often it has connected."""
-        self._breaker = Breaker()
+        self._breaker = Breaker(_REST, CONNECT_SECONDS)
         self._lanes = asyncio.Semaphore(AT_ONCE)
         self._connecting = asyncio.Lock()
         self._client: WeaviateAsyncClient | None = None
@@ -92,23 +94,27 @@ class Connection:
     ) -> T:
         """One request, within bounds; `empty` when the server's error is one of the known ones."""
         await self._connect()
-        async with self._lanes:
-            trying = self._breaker.enter()
-            try:
-                client = self._client
-                if client is None:  # a call beside this one has given it up
-                    raise self._lost("the connection was lost")
-                async with asyncio.timeout(seconds):
-                    work = self._patiently(lambda: ask(client), empty, known)
-                    result = await self._while_alive(client, work, writing=seconds == WRITE_SECONDS)
-            except TimeoutError:
-                raise self._lost("it does not answer in time") from None
-            except WeaviateBaseError as error:
-                raise self._failure(error) from error
-            finally:
-                self._breaker.leave(trying)
-        self._breaker.works()
-        return result
+        async with self._lanes, self._asking(seconds):
+            client = self._client
+            if client is None:  # a call beside this one has given it up
+                raise self._lost("the connection was lost")
+            work = self._patiently(lambda: ask(client), empty, known)
+            return await self._while_alive(client, work, writing=seconds == WRITE_SECONDS)
+
+    @asynccontextmanager
+    async def _asking(self, seconds: float) -> AsyncGenerator[None]:
+        """One try of at most so many seconds; whatever fails in it is told to the breaker."""
+        refusal = self._breaker.refusal()
+        if refusal:
+            raise MemoryUnavailable(refusal)
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            raise self._lost("it does not answer in time") from None
+        except WeaviateBaseError as error:
+            raise self._failure(error) from error
+        self._breaker.succeeded()
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]], empty: T, known: Sequence[str]) -> T:
         """Asks again while the server is starting: it knows of a collection a little later than it answers."""
@@ -157,17 +163,8 @@ class Connection:
         async with self._connecting:
             if self._client is not None:
                 return
-            trying = self._breaker.enter()
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    self._client = await self._open()
-            except TimeoutError:
-                raise self._lost("it does not answer in time") from None
-            except WeaviateBaseError as error:
-                raise self._failure(error) from error
-            finally:
-                self._breaker.leave(trying)
-            self._breaker.works()
+            async with self._asking(CONNECT_SECONDS):
+                self._client = await self._open()
             self.connections += 1
             await self._close_retired()
 

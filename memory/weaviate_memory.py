@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from memory.records import check
 from memory.store import MemoryUnavailable
 from memory.types import Hit, Query, Record, Scope, Score, Statistics, Vector
 from memory.weaviate_address import parse_address
@@ -62,12 +63,7 @@ class WeaviateMemory:
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
         """Stores records invisibly, in bounded batches; see MemoryStore."""
-        for record in records:
-            if record.source != source or record.label.tenant != scope.tenant:
-                raise ValueError(
-                    f"record {record.id!r} belongs to source {record.source!r} of tenant {record.label.tenant!r},"
-                    f" not to {source!r} of {scope.tenant!r}"
-                )
+        await asyncio.to_thread(check, records, source, scope.tenant, self._rooms.dimensions)
         if records:
             await self._ready()
             await self._writing.stage(Room.of(scope), source, version, records)

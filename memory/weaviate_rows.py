@@ -8,14 +8,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.types import Label, PartVectors, Record, Scope, Vector
-from memory.words import index_terms
+from memory.records import label_json, label_of, terms_of
+from memory.types import PartVectors, Record, Scope, Vector
 
 SAMPLES = 64
 """Records lie in so many samples of like size: counts of common words are taken from one of them."""
@@ -101,62 +101,30 @@ class Prepared(NamedTuple):
     vector: Vector
 
 
-class _LabelJson(TypedDict):
-    tenant: str
-    origin: str
-    trust: int
-    readers: list[str]
-    secret: bool
-    sources: list[str]
+def prepare(room: str, version: str, records: Sequence[Record]) -> list[Prepared]:
+    """The properties of records that were checked; `room` is a room's key, `version` is hashed."""
+    return [_prepare(room, version, record) for record in records]
 
 
-def prepare(room: str, version: str, records: Sequence[Record], dimensions: int) -> list[Prepared]:
-    """The records' properties; `room` is a room's key, `version` is hashed.
-
-    Raises:
-        ValueError: a vector of another size, or one that is not finite.
-    """
-    return [_prepare(room, version, record, dimensions) for record in records]
-
-
-def _prepare(room: str, version: str, record: Record, dimensions: int) -> Prepared:
+def _prepare(room: str, version: str, record: Record) -> Prepared:
     vector = np.ascontiguousarray(record.vector, np.float32)
-    if vector.shape != (dimensions,):
-        raise ValueError(f"record {record.id!r} has a vector of shape {vector.shape}, not ({dimensions},)")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"record {record.id!r} has a vector that is not finite")
-    label = record.label
-    kept: _LabelJson = {
-        "tenant": label.tenant,
-        "origin": label.origin,
-        "trust": label.trust,
-        "readers": sorted(label.readers),
-        "secret": label.secret,
-        "sources": sorted(label.sources),
-    }
     key = hashed(record.id)
-    title = index_terms(record.title)
     properties: dict[str, str] = {
         "key": key,
         "room": room,
         "source_key": hashed(record.source),
         "sample": str(int(key[:8], 16) % SAMPLES),
-        "words": " ".join([*title, *title, *index_terms(record.text)]),
+        "words": " ".join(terms_of(record)),
         "record": escaped(record.id),
         "source": escaped(record.source),
         "version": version,
         "title": escaped(record.title),
         "text": escaped(record.text),
-        "label": json.dumps(kept),
+        "label": json.dumps(label_json(record.label)),
         "payload": escaped(record.payload),
     }
-    parts = record.parts
-    if parts is not None:
-        if parts.rows.shape != (len(parts.scales), dimensions):
-            raise ValueError(
-                f"record {record.id!r} has part vectors of shape {parts.rows.shape}, not (n, {dimensions})"
-            )
-        properties["parts"] = _packed(parts)
+    if record.parts is not None:
+        properties["parts"] = _packed(record.parts)
     return Prepared(key, properties, vector)
 
 
@@ -188,7 +156,7 @@ def record_of(row: Row, dimensions: int) -> Record:
         title=plain(get("title")),
         text=plain(get("text")),
         vector=row.vector,
-        label=_label(row.properties["label"]),
+        label=label_of(json.loads(row.properties["label"])),
         payload=plain(get("payload")),
         parts=_unpacked(packed, dimensions) if packed else None,
     )
@@ -197,7 +165,7 @@ def record_of(row: Row, dimensions: int) -> Record:
 def again(row: Row, dimensions: int) -> Object:
     """The object that a stored one would be if it were stored now: its properties are made from its record anew."""
     room, version = row.properties["room"], row.properties["version"]
-    return objects(row.properties["generation"], prepare(room, version, [record_of(row, dimensions)], dimensions))[0]
+    return objects(row.properties["generation"], prepare(room, version, [record_of(row, dimensions)]))[0]
 
 
 def escaped(text: str) -> str:
@@ -222,15 +190,3 @@ def _unpacked(text: str, dimensions: int) -> PartVectors:
     scales: NDArray[np.float32] = np.frombuffer(data, "<f4", count, 4)
     rows: NDArray[np.int8] = np.frombuffer(data, np.int8, -1, 4 + 4 * count).reshape(count, dimensions)
     return PartVectors(rows, scales)
-
-
-def _label(text: str) -> Label:
-    kept: _LabelJson = json.loads(text)
-    return Label(
-        tenant=kept["tenant"],
-        origin=kept["origin"],
-        trust=kept["trust"],
-        readers=frozenset(kept["readers"]),
-        secret=kept["secret"],
-        sources=frozenset(kept["sources"]),
-    )

@@ -44,7 +44,7 @@ class Writing:
 
     async def stage(self, room: Room, source: str, version: str, records: Sequence[Record]) -> None:
         """See MemoryStore; the records are those of this source and not empty."""
-        prepared = await asyncio.to_thread(prepare, room.key, hashed(version), records, self._rooms.dimensions)
+        prepared = await asyncio.to_thread(prepare, room.key, hashed(version), records)
         await self._written(lambda done: self._stage(room, source, version, prepared, done))
 
     async def publish(self, room: Room, source: str, version: str | None, count: int) -> None:

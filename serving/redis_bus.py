@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.typing import EncodableT, FieldT
 
+from memory.breaker import Breaker
 from serving.bell import Heard
 from serving.buckets import MINUTE, Taken
 from serving.bus import (
@@ -87,13 +88,12 @@ class RedisBus:
         place = urlsplit(url)
         self._place = f"{place.hostname}:{place.port or 6379}"
         self._client = _client(url, connections=CONNECTIONS, retries=1, health=HEALTH_SECONDS)
-        self._prefix, self._clock = prefix, clock
+        self._prefix = prefix
         self._bells = RedisBells(_client(url, connections=1, retries=0, health=0), prefix, self._place)
         self._acquire, self._renew, self._release, self._take = (
             self._client.register_script(script) for script in (ACQUIRE, RENEW, RELEASE, TAKE)
         )
-        self._left_until = 0.0
-        self._reason = ""
+        self._breaker = Breaker(LEAVE_SECONDS, WHOLE_SECONDS, clock)
 
     @classmethod
     async def open(cls, url: str, prefix: str = PREFIX) -> RedisBus:
@@ -208,23 +208,21 @@ class RedisBus:
 
     async def _call(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer of Redis. After a failure one caller tries again a second later; the others are told at once."""
-        now = self._clock()
-        if self._reason:
-            if now < self._left_until:
-                raise BusUnavailable(self._reason)
-            self._left_until = now + LEAVE_SECONDS
+        refusal = self._breaker.refusal()
+        if refusal:
+            raise BusUnavailable(refusal)
         try:
             async with asyncio.timeout(WHOLE_SECONDS):
                 answer = await ask()
         except (RedisError, OSError) as error:
             self._fail(error)
-        self._reason = ""
+        self._breaker.succeeded()
         return answer
 
     def _fail(self, error: RedisError | OSError) -> NoReturn:
         reason = f"Redis at {self._place} does not do as it is asked: {_said(error)}"
         if not isinstance(error, ResponseError):  # else Redis is well, and refuses this alone
-            self._reason, self._left_until = reason, self._clock() + LEAVE_SECONDS
+            self._breaker.failed(reason)
         raise BusUnavailable(reason) from None
 
 

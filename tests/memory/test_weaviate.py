@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,23 +26,8 @@ ANN = Scope("acme", "memories", "ann")
 
 
 @pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[WeaviateServer]:
-    made = WeaviateServer(tmp_path)
-    yield made
-    await made.close()
-    await made.forget()
-
-
-@pytest.fixture
-async def store(backend: WeaviateServer) -> MemoryStore:
-    return await backend.open()
-
-
-@pytest.fixture
-async def server(backend: WeaviateServer) -> AsyncIterator[Server]:
-    made = Server(parse_address(backend.direct))
-    yield made
-    await made.close()
+async def store(weaviate: WeaviateServer) -> MemoryStore:
+    return await weaviate.open()
 
 
 async def record(id: str, text: str, source: str = "doc", tenant: str = "acme") -> Record:
@@ -127,12 +110,12 @@ async def test_finished_publishing_leaves_no_trace_but_the_records(store: Memory
     assert await server.count(Place(collection_of(server, "Passages"), place), []) == 1
 
 
-async def test_another_embedder_is_refused_until_all_is_removed(backend: WeaviateServer, store: MemoryStore) -> None:
+async def test_another_embedder_is_refused_until_all_is_removed(weaviate: WeaviateServer, store: MemoryStore) -> None:
     await put(store, "a passage")
     await put(store, "a memory", scope=ANN)
     other = HashEmbedder(48)
-    changed = WeaviateMemory(await backend.url(), other.name, other.dimensions)
-    backend.stores.append(changed)
+    changed = WeaviateMemory(await weaviate.url(), other.name, other.dimensions)
+    weaviate.stores.append(changed)
     vectors = await other.embed(["text"])
     new = Record("a", "new", "", "text", vectors[0], Label("acme", "doc:new#0", 0))
     for call in (
@@ -163,7 +146,7 @@ async def test_what_dead_processes_have_staged_stays_hidden_and_is_swept(store: 
     )
     generation = generation_of(room, "dead", "1", "")
     left = replace(staged(room, "dead", generation, "1"), at=old)
-    prepared = prepare(room.key, hashed("1"), [await record("d", "seen too", "dead")], 32)
+    prepared = prepare(room.key, hashed("1"), [await record("d", "seen too", "dead")])
     await server.insert(changes, [change_object(room, left)])
     await server.insert(records, objects(generation, prepared))
     assert await ids(store, "seen") == {"doc.0"}
@@ -195,9 +178,9 @@ async def test_publication_that_a_dead_process_began_is_seen_and_finished(store:
 
 
 async def test_two_publications_at_once_leave_one_and_tell_the_other(
-    store: MemoryStore, backend: WeaviateServer
+    store: MemoryStore, weaviate: WeaviateServer
 ) -> None:
-    stores = [store, await backend.open(), await backend.open()]
+    stores = [store, await weaviate.open(), await weaviate.open()]
     for turn in range(5):
         records = [[await record("doc.0", f"turn{turn} of{at}")] for at in range(3)]
         await asyncio.gather(*(s.stage(HERE, "doc", f"{turn}.{at}", records[at]) for at, s in enumerate(stores)))

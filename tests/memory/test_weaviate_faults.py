@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
@@ -21,16 +20,8 @@ HERE = Scope("acme", "passages")
 
 
 @pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[WeaviateServer]:
-    made = WeaviateServer(tmp_path)
-    yield made
-    await made.close()
-    await made.forget()
-
-
-@pytest.fixture
-async def store(backend: WeaviateServer) -> MemoryStore:
-    made = await backend.open()
+async def store(weaviate: WeaviateServer) -> MemoryStore:
+    made = await weaviate.open()
     await put(made, "green tea", "black tea")
     return made
 
@@ -67,42 +58,42 @@ async def check_recovered(store: MemoryStore) -> None:
 
 
 async def test_server_that_hangs_is_told_from_a_slow_one_and_holds_nobody_twice(
-    backend: WeaviateServer, store: MemoryStore
+    weaviate: WeaviateServer, store: MemoryStore
 ) -> None:
-    for proxy in backend.proxies:
+    for proxy in weaviate.proxies:
         proxy.hang(True)
     async with asyncio.timeout(4):  # the limit is 2 s
         with pytest.raises(MemoryUnavailable, match="start it or correct MEMORY_URL"):
             await tea(store)
-    accepted = [proxy.accepted for proxy in backend.proxies]
+    accepted = [proxy.accepted for proxy in weaviate.proxies]
     for _ in range(100):  # for a second after a failure nobody waits
         with pytest.raises(MemoryUnavailable):
             await store.get(HERE, ["doc.0"])
-    assert [proxy.accepted for proxy in backend.proxies] == accepted
-    for proxy in backend.proxies:
+    assert [proxy.accepted for proxy in weaviate.proxies] == accepted
+    for proxy in weaviate.proxies:
         proxy.hang(False)
     await check_recovered(store)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["rest", "grpc"])
-async def test_half_a_server_that_hangs_is_no_server(backend: WeaviateServer, store: MemoryStore, which: int) -> None:
-    backend.proxies[which].hang(True)
+async def test_half_a_server_that_hangs_is_no_server(weaviate: WeaviateServer, store: MemoryStore, which: int) -> None:
+    weaviate.proxies[which].hang(True)
     async with asyncio.timeout(8):
         with pytest.raises(MemoryUnavailable):
             await put(store, "more")
-    backend.proxies[which].hang(False)
+    weaviate.proxies[which].hang(False)
     await check_recovered(store)
 
 
 async def test_connections_that_are_cut_harm_only_the_calls_of_that_moment(
-    backend: WeaviateServer, store: MemoryStore
+    weaviate: WeaviateServer, store: MemoryStore
 ) -> None:
     for cut in ("reset", "half_close"):
         for turn in range(3):
             calls = [asyncio.create_task(tea(store)) for _ in range(6)]
             for _ in range(20 * turn):
                 await asyncio.sleep(0)
-            for proxy in backend.proxies:
+            for proxy in weaviate.proxies:
                 getattr(proxy, cut)()
             results = await asyncio.gather(*calls, return_exceptions=True)
             for result in results:
@@ -111,45 +102,45 @@ async def test_connections_that_are_cut_harm_only_the_calls_of_that_moment(
 
 
 async def test_refused_connections_fail_at_once_and_the_next_ones_work(
-    backend: WeaviateServer, store: MemoryStore
+    weaviate: WeaviateServer, store: MemoryStore
 ) -> None:
-    await backend.lose()
+    await weaviate.lose()
     with pytest.raises(MemoryUnavailable):
         await tea(store)
-    for proxy in backend.proxies:
+    for proxy in weaviate.proxies:
         proxy.refuse(False)
     await check_recovered(store)
 
 
-async def test_slow_network_is_only_slow(backend: WeaviateServer, store: MemoryStore) -> None:
-    for proxy in backend.proxies:
+async def test_slow_network_is_only_slow(weaviate: WeaviateServer, store: MemoryStore) -> None:
+    for proxy in weaviate.proxies:
         proxy.latency = 0.05
     assert len(await tea(store)) == 2
     await put(store, "slow tea", source="slow")
-    for proxy in backend.proxies:
+    for proxy in weaviate.proxies:
         proxy.latency, proxy.bytes_per_second = 0.0, 30_000.0
     await put(store, *(["word " * 500] * 20), source="throttled")
     assert len(await store.get(HERE, [f"throttled.{at}" for at in range(20)])) == 20
 
 
-async def test_first_call_while_the_server_is_away_fails_and_later_ones_work(backend: WeaviateServer) -> None:
-    url = await backend.url()
-    await backend.lose()
+async def test_first_call_while_the_server_is_away_fails_and_later_ones_work(weaviate: WeaviateServer) -> None:
+    url = await weaviate.url()
+    await weaviate.lose()
     store = WeaviateMemory(url, EMBEDDER.name, EMBEDDER.dimensions)
-    backend.stores.append(store)
+    weaviate.stores.append(store)
     with pytest.raises(MemoryUnavailable, match=r"cannot be reached|in time"):
         await tea(store)
-    for proxy in backend.proxies:
+    for proxy in weaviate.proxies:
         proxy.refuse(False)
     await at_last(lambda: put(store, "green tea", "black tea"))
     await check_recovered(store)
 
 
-async def test_wrong_key_is_named_as_such_and_never_shown(backend: WeaviateServer) -> None:
+async def test_wrong_key_is_named_as_such_and_never_shown(weaviate: WeaviateServer) -> None:
     for key in ("sesame-open", ""):
-        url = backend.direct.replace(backend.direct.split("@")[0], f"weaviate://:{key}")
+        url = weaviate.direct.replace(weaviate.direct.split("@")[0], f"weaviate://:{key}")
         store = WeaviateMemory(url, EMBEDDER.name, EMBEDDER.dimensions)
-        backend.stores.append(store)
+        weaviate.stores.append(store)
         for call in (tea(store), put(store, "text")):
             with pytest.raises(MemoryUnavailable, match="refuses the key") as told:
                 await call

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from memory.store import MemoryStore, MemoryUnavailable
 from memory.types import Label, Query, Record, Scope
-from memory.weaviate_address import parse_address
 from memory.weaviate_memory import WeaviateMemory
 from memory.weaviate_rows import ALL, Object, Room
 from memory.weaviate_schema import VERSION, alias_of, collection_of
@@ -18,21 +15,6 @@ from memory.weaviate_store import Place, Server
 from tests.memory.weaviate_backend import EMBEDDER, WeaviateServer
 
 HERE, THERE = Scope("acme", "passages"), Scope("other", "passages")
-
-
-@pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[WeaviateServer]:
-    made = WeaviateServer(tmp_path)
-    yield made
-    await made.close()
-    await made.forget()
-
-
-@pytest.fixture
-async def server(backend: WeaviateServer) -> AsyncIterator[Server]:
-    made = Server(parse_address(backend.direct))
-    yield made
-    await made.close()
 
 
 async def put(store: MemoryStore, *texts: str, source: str, scope: Scope = HERE, version: str = "1") -> None:
@@ -65,15 +47,15 @@ async def make_older(server: Server) -> str:
 
 
 async def test_older_collection_is_filled_anew_while_reads_and_writes_go_on(
-    backend: WeaviateServer, server: Server
+    weaviate: WeaviateServer, server: Server
 ) -> None:
-    before = await backend.open()
+    before = await weaviate.open()
     await put(before, *(f"kept number{at}" for at in range(600)), source="kept")
     await put(before, "replaced in the middle", source="replaced")
     await put(before, "removed in the middle", source="removed")
     await put(before, "of another tenant", source="other", scope=THERE)
     older = await make_older(server)
-    writer, reader = await backend.open(), await backend.open()
+    writer, reader = await weaviate.open(), await weaviate.open()
     alias, done = alias_of(server, "Passages"), asyncio.Event()
     written: list[str] = []
 
@@ -121,12 +103,12 @@ async def test_older_collection_is_filled_anew_while_reads_and_writes_go_on(
     assert held == 601 + len(written)  # nothing that was replaced or removed came back with the copy
 
 
-async def test_collection_of_a_newer_parley_is_refused(backend: WeaviateServer, server: Server) -> None:
-    await put(await backend.open(), "text", source="doc")
+async def test_collection_of_a_newer_parley_is_refused(weaviate: WeaviateServer, server: Server) -> None:
+    await put(await weaviate.open(), "text", source="doc")
     newer = f"{alias_of(server, 'Passages')}_v{VERSION + 1}"
     await server.create(newer, searchable=True)
     await server.move_alias(alias_of(server, "Passages"), newer)
-    store = WeaviateMemory(backend.direct, EMBEDDER.name, EMBEDDER.dimensions)
+    store = WeaviateMemory(weaviate.direct, EMBEDDER.name, EMBEDDER.dimensions)
     with pytest.raises(MemoryUnavailable, match=r"made by a newer Parley"):
         await found(store, "text")
     await store.close()

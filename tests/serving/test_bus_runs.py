@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -11,27 +10,18 @@ import anyio
 import pytest
 
 from agents.context import Deps
-from agents.types import Citation, Draft
 from graphs.events import AnswerRestarted, Cited, Event, RunCancelled, RunFinished, RunIncomplete, RunStarted, Token
 from serving.bus import QUEUED_BELL
-from serving.conversations import Conversations
 from serving.leased_presence import LEASE_SECONDS, LeasedPresence
 from serving.leases import DIED, Leases
 from serving.local_bus import LocalBus
-from serving.principal import LOCAL
 from serving.records import Run
 from serving.redis_bus import RedisBus
-from serving.runtime import open_runtime
-from serving.settings import Settings
+from tests.clock import Clock
 from tests.faults import FaultProxy
-from tests.serving.told_engine import Process, asking, ending, played, process
+from tests.serving.told_engine import WHOLE, Process, asking, ending, new_thread, played, process, row
 from tests.serving.upstream import free_port
 
-CITATION = Citation(1, "d1", "d1.0", "Guide", "guide.md", "The mill stands.", None, "", 0, 16)
-WHOLE: tuple[Event, ...] = (
-    Token("The mill "), Cited(CITATION), Token("stands. [1]"),
-    RunFinished(Draft("The mill stands. [1]", "answered", "stop", "told", (CITATION,))),
-)  # fmt: skip
 HOUR = 3600.0
 
 
@@ -41,32 +31,6 @@ class Told(LocalBus):
     @property
     def look_seconds(self) -> float:
         return HOUR
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-async def deps(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deps]:
-    async with open_runtime(Settings(data_dir=tmp_path_factory.mktemp("deps"))) as runtime:
-        yield runtime.deps
-
-
-async def new_thread(one: Process) -> str:
-    return (await Conversations(one.database).create(LOCAL)).id
-
-
-async def row(one: Process, run: str) -> Run:
-    found = await one.rows.run("local", "local", run)
-    assert found is not None
-    return found
 
 
 async def all_events(one: Process, run: Run, after: int = 0) -> list[Event]:

@@ -14,16 +14,7 @@ from serving.keys import Keys
 from serving.principal import Principal
 from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture(scope="module")

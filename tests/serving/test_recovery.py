@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from agents.context import Deps
-from agents.types import Citation, Draft, Verdict
+from agents.types import Draft, Verdict
 from evals.bench.record import pages
 from graphs.control import Resume
 from graphs.events import (
@@ -30,38 +30,23 @@ from graphs.events import (
     StepStarted,
     Token,
 )
-from serving.conversations import Conversations
 from serving.leases import DIED, Leases
 from serving.live import AHEAD
 from serving.outcomes import STOPPED
-from serving.principal import LOCAL
 from serving.processes import FolderPresence
 from serving.records import Answer, EventsGone, Run, ServerStopping, ThreadBusy
-from serving.runtime import open_runtime
-from serving.settings import Settings
-from tests.serving.told_engine import Process, asking, draft_of, ending, played, process
-
-CITATION = Citation(1, "d1", "d1.0", "Guide", "guide.md", "The mill stands.", None, "", 0, 16)
-WHOLE: tuple[Event, ...] = (
-    Token("The mill "), Cited(CITATION), Token("stands. [1]"),
-    RunFinished(Draft("The mill stands. [1]", "answered", "stop", "told", (CITATION,))),
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-async def deps(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deps]:
-    async with open_runtime(Settings(data_dir=tmp_path_factory.mktemp("deps"))) as runtime:
-        yield runtime.deps
-
-
-async def new_thread(one: Process) -> str:
-    return (await Conversations(one.database).create(LOCAL)).id
-
-
-async def row(one: Process, run: str) -> Run:
-    found = await one.rows.run("local", "local", run)
-    assert found is not None
-    return found
+from tests.serving.told_engine import (
+    CITATION,
+    WHOLE,
+    Process,
+    asking,
+    draft_of,
+    ending,
+    new_thread,
+    played,
+    process,
+    row,
+)
 
 
 async def said(one: Process, thread: str) -> list[tuple[str, str, str]]:

@@ -9,17 +9,26 @@ from pathlib import Path
 import anyio
 
 from agents.context import Deps, Limits, Turn
-from agents.types import Message
+from agents.types import Citation, Draft, Message
 from graphs.control import Durability, Park, Resume
-from graphs.events import Event, RunFinished, RunStarted, Sequenced
+from graphs.events import Cited, Event, RunFinished, RunStarted, Sequenced, Token
 from memory.sqlite import Database
 from memory.types import TRUST_USER, Label
 from serving.bus import Bus
+from serving.conversations import Conversations
 from serving.database import open_database
 from serving.principal import LOCAL
 from serving.processes import FolderPresence
+from serving.records import Run
 from serving.repository import Repository
 from serving.turns import TurnRequest, Turns
+
+CITATION = Citation(1, "d1", "d1.0", "Guide", "guide.md", "The mill stands.", None, "", 0, 16)
+WHOLE: tuple[Event, ...] = (
+    Token("The mill "), Cited(CITATION), Token("stands. [1]"),
+    RunFinished(Draft("The mill stands. [1]", "answered", "stop", "told", (CITATION,))),
+)  # fmt: skip
+"""What a run says whose answer cites one passage."""
 
 Played = Sequence[Event | Exception | anyio.Event]
 """What a run says: events, an exception to raise there, or something to wait for."""
@@ -112,3 +121,15 @@ def draft_of(event: Event) -> str:
     """The text of a whole answer."""
     assert isinstance(event, RunFinished)
     return event.draft.text
+
+
+async def new_thread(one: Process) -> str:
+    """A conversation's id."""
+    return (await Conversations(one.database).create(LOCAL)).id
+
+
+async def row(one: Process, run: str) -> Run:
+    """The run as it is stored."""
+    found = await one.rows.run("local", "local", run)
+    assert found is not None
+    return found

@@ -1,15 +1,9 @@
-"""The breaker before a server that may be gone."""
+"""The breaker in front of a server that may be gone."""
 
 from __future__ import annotations
 
-from knowledge.neo4j_breaker import Breaker
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from memory.breaker import Breaker
+from tests.clock import Clock
 
 
 def test_after_a_failure_calls_are_refused_with_its_reason_until_the_pause_is_over() -> None:
