@@ -1,7 +1,7 @@
 # The verbs of this repository, one line each. `make run` is all a user needs, `make test` all a developer needs.
 PARLEY_STUDIO_PORT ?= 2024
 
-.PHONY: help run studio services services-stop services-programs test check dev bench bench-knowledge lock picture clean
+.PHONY: help run studio services services-stop services-programs studio-environment test check dev bench bench-knowledge lock picture clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
@@ -11,6 +11,9 @@ run:             ## install on first use, take in Parley's own documentation, se
 
 studio:          ## the chat graph in LangGraph Studio's server, on this machine alone (docs/studio.md)
 	@./bootstrap.sh studio && LANGGRAPH_CLI_NO_ANALYTICS=1 LANGGRAPH_NO_VERSION_CHECK=1 exec .venv-studio/bin/langgraph dev --host 127.0.0.1 --port $(PARLEY_STUDIO_PORT) --no-browser --no-reload --n-jobs-per-worker 4
+
+studio-environment: dev
+	@./bootstrap.sh studio
 
 services: dev    ## the real servers that Parley is tested with, ready; .services/env reaches them (docs/services.md)
 	@.venv/bin/python -m tests.services start
@@ -23,12 +26,11 @@ services-programs: dev
 
 # A test is run once more before it counts as failed: six servers and a shared machine are not always on time.
 test: dev        ## every check, then every test with branch coverage, against the real servers
-	@$(MAKE) --no-print-directory --jobs=2 check services-programs
-	@./bootstrap.sh studio
-	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 4 --dist loadgroup --reruns 1 --cov --cov-report=term
+	@$(MAKE) --no-print-directory --jobs=3 check services-programs studio-environment
+	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 4 --dist loadgroup --reruns 1 --cov --cov-report=term --ignore tests/test_architecture.py
 
 check: dev       ## lint, format, types, layers, doors
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright && .venv/bin/python -m pytest -q tests/test_architecture.py
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright --threads && .venv/bin/python -m pytest -q tests/test_architecture.py
 
 dev:             ## .venv with the tools for testing
 	@./bootstrap.sh dev

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +33,18 @@ def loopback_only() -> Iterator[None]:
     socket.socket.connect = guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Counts the coverage of the processes that a test starts where it asks for that: it doubles their time."""
+    if item.get_closest_marker("measured") is None or not item.config.pluginmanager.hasplugin("_cov"):
+        return (yield)
+    os.environ["COVERAGE_PROCESS_START"] = str(item.config.inipath)
+    try:
+        return (yield)
+    finally:
+        del os.environ["COVERAGE_PROCESS_START"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,6 +23,8 @@ from tests.services.own_database import own_database
 
 T = TypeVar("T")
 
+DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.no_cover)]
+"""Coverage is counted once: it costs half of a test's time again."""
 NOTE = "CREATE TABLE note (n BIGINT PRIMARY KEY, text {text} NOT NULL, body {bytes})"
 """A table for tests of the door itself."""
 
@@ -120,7 +122,7 @@ def postgres_urls(postgres_made: Urls) -> Urls:
     return emptied(postgres_made)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=DATABASES)
 def record(request: pytest.FixtureRequest) -> dict[str, str]:
     """Settings of a runtime over each database in turn, for the tests of one module; without a row at first."""
     if request.param == "sqlite":
@@ -129,7 +131,7 @@ def record(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"database_url": emptied(made).app, "database_owner_url": made.owner}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[SqlDatabase]:
     """Each database in turn, with all tables and no row."""
     opened: SqlDatabase

@@ -18,6 +18,8 @@ import pytest
 
 from tests.serving.blocking_model import model_server
 
+pytestmark = pytest.mark.measured
+
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""

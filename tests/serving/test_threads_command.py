@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.measured
+
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""
