@@ -5,6 +5,7 @@ WORKDIR /app
 COPY . .
 RUN --mount=type=cache,target=/cache \
     UV_CACHE_DIR=/cache PIP_CACHE_DIR=/cache/pip UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 ./bootstrap.sh run \
+    && .venv/bin/python -m compileall -q agents graphs tools memory knowledge serving app.py \
     && rm -rf .venv-uv \
     && useradd --uid 10001 --no-create-home parley && install -d -o parley -g parley /data
 

@@ -1,7 +1,9 @@
 # The verbs of this repository, one line each. `make run` is all a user needs, `make test` all a developer needs.
 PARLEY_STUDIO_PORT ?= 2024
+# Compiled modules are kept whatever the environment says: without them each process compiles all its libraries anew.
+export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run studio services services-stop services-programs studio-environment test check dev bench bench-knowledge lock picture clean
+.PHONY: help run studio services services-stop services-programs studio-environment test check dev bench bench-knowledge bench-backends lock picture clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
@@ -40,6 +42,9 @@ bench: dev       ## speed of the server beside a bare passthrough
 
 bench-knowledge: dev  ## quality and speed of retrieval and of answers without a model
 	@.venv/bin/python -m evals.bench.knowledge
+
+bench-backends: services  ## the servers beside the embedded stores; --write keeps the tables in docs/backends.md
+	@.venv/bin/python -m evals.bench.backends --write
 
 picture: dev     ## docs/picture.svg and docs/graph.svg, made anew
 	@.venv/bin/python -m evals.picture && .venv/bin/python -m evals.graph_picture

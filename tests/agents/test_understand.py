@@ -15,6 +15,8 @@ from agents.understand import by_rules, understand
 from memory.types import Label
 from tests.agents.world import TENANT, Heard, World, conversation
 
+pytestmark = pytest.mark.xdist_group("understand")
+
 DESIGNED = "Gull Point Lighthouse was designed by the engineer Ada Marlowe. [1]\n\n[1] Gull Point Lighthouse"
 
 

@@ -20,6 +20,8 @@ from tests.serving.api_client import client_of, opened
 from tests.serving.served import served
 from tools.types import JsonObject, JsonValue
 
+pytestmark = pytest.mark.xdist_group("openapi")
+
 OPEN = {"/healthz", "/readyz"}
 PROBES = {
     "deterministic": ["--seed", "20261121"],
