@@ -3,7 +3,7 @@ PARLEY_STUDIO_PORT ?= 2024
 # Compiled modules are kept whatever the environment says: without them each process compiles all its libraries anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help run studio services services-stop services-programs studio-environment test check dev bench bench-knowledge bench-backends lock picture clean
+.PHONY: help run studio services services-stop services-programs studio-environment test check dev bench bench-knowledge bench-backends examples lock picture clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' Makefile | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ services-programs: dev
 # A test is run once more before it counts as failed: six servers and a shared machine are not always on time.
 test: dev        ## every check, then every test with branch coverage, against the real servers
 	@$(MAKE) --no-print-directory --jobs=3 check services-programs studio-environment
-	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 4 --dist loadgroup --reruns 1 --cov --cov-report=term --ignore tests/test_architecture.py
+	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 5 --dist loadgroup --reruns 1 --cov --cov-report=term --ignore tests/test_architecture.py
 
 check: dev       ## lint, format, types, layers, doors
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright --threads && .venv/bin/python -m pytest -q tests/test_architecture.py
@@ -43,11 +43,14 @@ bench: dev       ## speed of the server beside a bare passthrough
 bench-knowledge: dev  ## quality and speed of retrieval and of answers without a model
 	@.venv/bin/python -m evals.bench.knowledge
 
-bench-backends: services  ## the servers beside the embedded stores; --write keeps the tables in docs/backends.md
+bench-backends: services-programs  ## servers beside the embedded stores, half an hour; the tables go into docs/backends.md
 	@.venv/bin/python -m evals.bench.backends --write
 
 picture: dev     ## docs/picture.svg and docs/graph.svg, made anew
 	@.venv/bin/python -m evals.picture && .venv/bin/python -m evals.graph_picture
+
+examples: dev    ## the vectors beside the examples of agents/data/, after these or the embedder changed
+	@.venv/bin/python -m evals.examples
 
 lock:            ## the newest versions into the three locks (needs uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock

@@ -49,18 +49,28 @@ class Examples:
 
     @classmethod
     async def open(cls, embedder: Embedder, cache: Path | None = None) -> Examples:
-        """Reads and embeds the examples; with a `cache` folder a later start reads the vectors from there.
+        """Reads the examples and their vectors. Those of the embedder that Parley comes with lie beside them; those of
+        another are made, which takes about 2 s, and with a `cache` folder a later start reads them from there.
 
         A cache that cannot be read or written is done without."""
         examples, digest = await to_thread.run_sync(_read)
         key = hashlib.sha256(f"{embedder.name} {embedder.dimensions} {digest}".encode()).hexdigest()[:24]
-        file = cache / f"examples-{key}.npy" if cache else None
-        vectors = await to_thread.run_sync(_load, file, (len(examples), embedder.dimensions)) if file else None
+        name, shape = f"examples-{key}.npy", (len(examples), embedder.dimensions)
+        vectors = await to_thread.run_sync(_load, _FOLDER / name, shape)
+        if vectors is None and cache:
+            vectors = await to_thread.run_sync(_load, cache / name, shape)
         if vectors is None:
             vectors = await embedder.embed([example.text for example in examples])
-            if file:
-                await to_thread.run_sync(_save, file, vectors)
+            if cache:
+                await to_thread.run_sync(_save, cache / name, vectors)
         return cls(_grouped(examples, vectors))
+
+    @staticmethod
+    async def write(embedder: Embedder) -> None:
+        """Puts the vectors that this embedder makes beside the examples, in the place of those that lie there."""
+        for old in _FOLDER.glob("examples-*.npy"):
+            old.unlink()
+        await Examples.open(embedder, _FOLDER)
 
     def nearest(self, kind: str, vector: Vector) -> Match:
         """The label ("question", "violence" ...) of a kind of examples ("intent", "moderation") nearest to a vector."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from agents.rewrite import rewrite
 from agents.scripted import ScriptedModel, says
 from agents.types import Message
 from agents.understand import by_rules, understand
-from memory.types import Label
+from memory.embedding import Embedder
+from memory.types import Label, Vectors
 from tests.agents.world import TENANT, Heard, World, conversation
 
 pytestmark = pytest.mark.xdist_group("understand")
@@ -233,17 +235,48 @@ async def test_one_repair_is_asked_for_and_then_the_guess_stands(world: World) -
     assert "second one" in question
 
 
+class Renamed:
+    """The embedder under another name, so that no vectors come with Parley; counts what is embedded."""
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner, self.embedded = inner, 0
+
+    @property
+    def name(self) -> str:
+        return f"{self._inner.name} by another name"
+
+    @property
+    def dimensions(self) -> int:
+        return self._inner.dimensions
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        self.embedded += len(texts)
+        return await self._inner.embed(texts)
+
+
 async def test_vectors_of_the_examples_are_read_from_the_cache(world: World, tmp_path: Path) -> None:
-    first = await Examples.open(world.deps.embedder, tmp_path)
+    embedder = Renamed(world.deps.embedder)
+    first = await Examples.open(embedder, tmp_path)
     [file] = list(tmp_path.iterdir())
-    written = file.stat().st_mtime_ns
-    again = await Examples.open(world.deps.embedder, tmp_path)
-    assert file.stat().st_mtime_ns == written
-    vector = (await world.deps.embedder.embed(["Hello, how are you?"]))[0]
+    made = embedder.embedded
+    again = await Examples.open(embedder, tmp_path)
+    assert embedder.embedded == made > 0
+    vector = (await embedder.embed(["Hello, how are you?"]))[0]
     assert again.nearest("intent", vector) == first.nearest("intent", vector)
     assert again.nearest("intent", vector).label == "smalltalk"
     file.write_bytes(b"broken")
-    assert (await Examples.open(world.deps.embedder, tmp_path)).nearest("intent", vector).label == "smalltalk"
+    assert (await Examples.open(embedder, tmp_path)).nearest("intent", vector).label == "smalltalk"
     nowhere = tmp_path / "file"
     nowhere.write_text("not a folder")
-    assert (await Examples.open(world.deps.embedder, nowhere)).nearest("intent", vector).label == "smalltalk"
+    assert (await Examples.open(embedder, nowhere)).nearest("intent", vector).label == "smalltalk"
+
+
+async def test_the_vectors_that_come_with_the_examples_are_theirs(world: World, tmp_path: Path) -> None:
+    shipped = await Examples.open(world.deps.embedder, tmp_path)
+    assert list(tmp_path.iterdir()) == [], "run `make examples`: the examples or the embedder changed"
+    made = await Examples.open(Renamed(world.deps.embedder))
+    for vector in await world.deps.embedder.embed(["Hello, how are you?", "Who built the mill?", "I will kill you."]):
+        for kind in ("intent", "moderation"):
+            one, other = shipped.nearest(kind, vector), made.nearest(kind, vector)
+            assert one.label == other.label
+            assert one.score == pytest.approx(other.score, abs=1e-4)

@@ -19,8 +19,9 @@ from tests.services.programs import Missing, build, cached, run
 VERSION = "5.26.28"
 OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.lang")
 ASK_SECONDS = 5.0
-QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-"""Half the processor time of a start and of a few minutes' use: what is compiled well pays off later than we end."""
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Half the processor time of a start and of a few minutes' use: what is compiled well pays off later than tests end.
+PARLEY_SERVICES_NEO4J_JAVA stands in its place for what is measured or runs for long."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ class Neo4j:
         """The community server's own entry point; its home folder tells it from another."""
         home = f"--home-dir={instance.home}"
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
+        quick = os.environ.get("PARLEY_SERVICES_NEO4J_JAVA", QUICK).split()
         argv = [
-            str(java(self.java)), "-Xmx512m", *QUICK, *opened, *self.options, "-cp", f"{self._jars()}/*", self.entry,
+            str(java(self.java)), "-Xmx512m", *quick, *opened, *self.options, "-cp", f"{self._jars()}/*", self.entry,
             home, f"--config-dir={instance.home}/conf",
         ]  # fmt: skip
         return Launch(argv, ("neo4j", home))
