@@ -17,7 +17,7 @@ from agents.output import OutputScreen
 from agents.prompting import Prompt
 from agents.quote import quote
 from agents.recount import recount
-from agents.retrieve import Recalled, evidence
+from agents.retrieve import Recalled, evidence, unavailable
 from agents.smalltalk import reply, topic
 from agents.types import (
     Citation,
@@ -178,7 +178,10 @@ async def _quoted(
             language=intent.language,
         )
     except MemoryUnavailable as error:
-        text = f"I cannot look into your documents now: {error}"
+        text, lost = f"I cannot look into your documents now: {error}", unavailable(error)
+        if lost.code not in {note.code for note in notes}:  # it went after the recall
+            await ctx.emit(lost)
+            notes = [*notes, lost]
         return await _sent(Draft(text, "not_found", "stop", "extractive", notes=tuple(notes)), ctx)
     draft = Draft(quoted.text, quoted.outcome, "stop", "extractive", quoted.citations, quoted.spans, tuple(notes))
     if quoted.outcome == "not_found":

@@ -43,7 +43,7 @@ async def recall(question: str, vector: Vector, history: Sequence[Message], ctx:
         memories = await _memories(question, vector, ctx)
     except MemoryUnavailable as error:
         return Recalled(
-            recalled.found, (), (*recalled.notes, _unavailable(error)) if not recalled.notes else recalled.notes
+            recalled.found, (), (*recalled.notes, unavailable(error)) if not recalled.notes else recalled.notes
         )
     return Recalled(recalled.found, memories, recalled.notes)
 
@@ -61,7 +61,7 @@ async def retrieve(
         found = await ctx.deps.search(ctx.turn.tenant, search, PASSAGES, note=worse.append)
         return Recalled(tuple(found), notes=tuple(Note("knowledge_unavailable", text) for text in worse[:1]))
     except (MemoryUnavailable, GraphUnavailable) as error:
-        return Recalled(notes=(_unavailable(error),))
+        return Recalled(notes=(unavailable(error),))
 
 
 def merged(first: Recalled, more: Sequence[Recalled], limit: int = PASSAGES) -> Recalled:
@@ -114,7 +114,8 @@ async def _memories(question: str, vector: Vector, ctx: RunContext) -> tuple[Evi
     )
 
 
-def _unavailable(error: Exception) -> Note:
+def unavailable(error: Exception) -> Note:
+    """What an answer says that had to do without the documents."""
     return Note("memory_unavailable", f"The documents could not be searched: {error}")
 
 

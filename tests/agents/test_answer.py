@@ -475,6 +475,13 @@ async def test_when_nothing_can_be_looked_up_the_answer_says_so(world: World) ->
     draft = await answer(Intent("question", "Who built it?", "en", "rules"), None, recalled, (), (), heard.ctx)
     assert "cannot look into your documents" in draft.text
     assert draft.outcome == "not_found"
+    assert [note.code for note in draft.notes] == ["memory_unavailable", "no_model"]
+
+
+async def test_documents_that_go_between_recall_and_answer_are_noted_too(world: World) -> None:
+    heard = world.turn("Who built it?", deps=replace(world.deps, embedder=GoneEmbedder()))
+    draft = await answer(Intent("question", "Who built it?", "en", "rules"), None, Recalled(), (), (), heard.ctx)
+    assert [note.code for note in draft.notes] == heard.notes == ["no_model", "memory_unavailable"]
 
 
 async def test_closing_the_model_port_twin_twice_is_harmless() -> None:
