@@ -29,7 +29,7 @@ services-programs: dev
 # A test is run once more before it counts as failed: six servers and a shared machine are not always on time.
 test: dev        ## every check, then every test with branch coverage, against the real servers
 	@$(MAKE) --no-print-directory --jobs=3 check services-programs studio-environment
-	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 5 --dist loadgroup --reruns 1 --cov --cov-report=term --ignore tests/test_architecture.py
+	@.venv/bin/python -m tests.services run .venv/bin/python -m pytest -q -n 5 --reruns 1 --cov --cov-report=term --ignore tests/test_architecture.py
 
 check: dev       ## lint, format, types, layers, doors
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache && .venv/bin/pyright --threads && .venv/bin/python -m pytest -q tests/test_architecture.py

@@ -1,16 +1,22 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """What every test gets: asyncio as the only event loop, and no network but the loopback."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.services.lacking import missing_servers
+
+BACKEND = re.compile(r"\[(embedded|weaviate|chroma|neo4j|sqlite|postgres|file|local|redis)\b")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +39,19 @@ def loopback_only() -> Iterator[None]:
     socket.socket.connect = guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+class ByFile(LoadScopeScheduling):
+    """Tests of one file run in one process, for what they share; where they run on several backends, those of one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        backend = BACKEND.search(nodeid)
+        return f"{nodeid.partition('::')[0]} {backend[1] if backend else ''}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """How tests are spread over processes."""
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

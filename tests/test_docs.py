@@ -84,7 +84,6 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     assert status == 0
 
 
-@pytest.mark.xdist_group("tour")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_works_as_typed(tour: Tour, page: Path) -> None:
     for block in blocks(page, "sh"):
@@ -93,7 +92,6 @@ def test_every_block_of_a_page_works_as_typed(tour: Tour, page: Path) -> None:
         assert tour.type(block, sys.executable, "-W", "error", "-c").strip()
 
 
-@pytest.mark.xdist_group("tour")
 @pytest.mark.parametrize(
     ("question", "quote"),
     [
@@ -109,7 +107,6 @@ def test_the_tours_questions_are_answered_from_the_right_place(tour: Tour, quest
     assert quote in tour.ask(question)
 
 
-@pytest.mark.xdist_group("tour")
 @pytest.mark.parametrize(
     ("question", "quote"),
     [

@@ -22,8 +22,6 @@ from memory.types import Label, Vectors
 from tests.agents.world import TENANT, Heard, World, call, conversation
 from tools.types import ToolSpec
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 LOOK = ToolSpec("weather", "The weather.", {"type": "object", "properties": {}})
 
 

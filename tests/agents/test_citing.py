@@ -12,8 +12,6 @@ from agents.types import Citation, Draft, Evidence
 from memory.types import Label
 from tests.agents.world import TENANT, World
 
-pytestmark = pytest.mark.xdist_group("citing")
-
 LABEL = Label(TENANT, "doc:d#1", 0)
 TOWER = Evidence(
     1,

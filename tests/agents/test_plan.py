@@ -24,8 +24,6 @@ from tests.agents.world import World, call, conversation
 from tools.toolset import Caller
 from tools.types import ToolResult
 
-pytestmark = pytest.mark.xdist_group("plan")
-
 
 def intent(question: str, kind: IntentKind = "question") -> Intent:
     return Intent(kind, question, "en", "rules")

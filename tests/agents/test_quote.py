@@ -10,8 +10,6 @@ from agents.types import Citation
 from tests.agents.library import Library, check_marks, open_library
 from tests.agents.world import World
 
-pytestmark = pytest.mark.xdist_group("quote")
-
 
 @pytest.fixture(scope="module")
 async def library(world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Library]:

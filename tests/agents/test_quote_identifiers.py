@@ -13,8 +13,6 @@ from agents.scoring import question_words
 from tests.agents.library import Library, open_library
 from tests.agents.world import World
 
-pytestmark = pytest.mark.xdist_group("quote-identifiers")
-
 
 @pytest.fixture(scope="module")
 async def library(world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Library]:

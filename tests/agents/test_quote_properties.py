@@ -14,7 +14,7 @@ from knowledge.types import Found
 from memory.embedding import HashEmbedder, HashWords
 from tests.agents.library import Library, check_marks, open_library
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("quote-properties")]
+pytestmark = pytest.mark.no_cover
 
 WORDS = (
     "the tide lamp server key 1871 port `max_size` Ada Lund it This however [3] don't *a* a|b zażółć 港 --quiet".split()

@@ -15,8 +15,6 @@ from memory.types import PartVectors, Statistics
 from tests.agents.library import found_in
 from tests.agents.world import World
 
-pytestmark = pytest.mark.xdist_group("quote-scoring")
-
 SILENT = np.zeros(64, np.float32)
 """A question vector that is like nothing: the other eight terms decide."""
 

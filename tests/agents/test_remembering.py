@@ -14,8 +14,6 @@ from memory.store import MemoryUnavailable
 from memory.types import TRUST_USER, Query, Record, Vectors
 from tests.agents.world import TENANT, World, open_world
 
-pytestmark = pytest.mark.xdist_group("remembering")
-
 ME = memories_of(TENANT, "ann")
 
 

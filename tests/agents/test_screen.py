@@ -11,8 +11,6 @@ from agents.scripted import ScriptedModel, says
 from agents.types import Verdict
 from tests.agents.world import Heard, World
 
-pytestmark = pytest.mark.xdist_group("screen")
-
 
 @pytest.mark.parametrize(
     ("text", "category"),

@@ -17,8 +17,6 @@ from memory.embedding import Embedder
 from memory.types import Label, Vectors
 from tests.agents.world import TENANT, Heard, World, conversation
 
-pytestmark = pytest.mark.xdist_group("understand")
-
 DESIGNED = "Gull Point Lighthouse was designed by the engineer Ada Marlowe. [1]\n\n[1] Gull Point Lighthouse"
 
 

@@ -21,8 +21,6 @@ from memory.types import TRUST_NONE, TRUST_USER, Hit, Label, Query, Record, Scop
 from serving.ids import uuid7
 from serving.runtime import Runtime
 
-pytestmark = pytest.mark.xdist_group("chat")
-
 GRAPH = chat.build()
 
 

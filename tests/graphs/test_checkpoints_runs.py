@@ -41,8 +41,6 @@ from serving.runtime import Runtime
 from tests.databases import database, postgres_made, postgres_urls
 from tests.graphs.test_chat import gated
 
-pytestmark = pytest.mark.xdist_group("checkpoints-runs")
-
 __all__ = ["database", "postgres_made", "postgres_urls"]
 
 QUESTION = "How tall is Gull Point Lighthouse?"

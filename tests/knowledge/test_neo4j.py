@@ -27,8 +27,6 @@ from tests.services.instance import Instance
 from tests.services.private import private
 from tests.services.shared import NEO4J
 
-pytestmark = pytest.mark.xdist_group("neo4j")
-
 T = TypeVar("T")
 
 

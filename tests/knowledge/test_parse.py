@@ -33,7 +33,7 @@ from knowledge.chunk import split
 from knowledge.parse import EXTENSIONS, ParseFailed, Parser, supported
 from knowledge.types import ParsedDocument
 
-pytestmark = [pytest.mark.anyio, pytest.mark.measured, pytest.mark.xdist_group("parse")]
+pytestmark = [pytest.mark.anyio, pytest.mark.measured]
 
 
 @pytest.fixture(scope="module")

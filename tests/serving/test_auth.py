@@ -28,8 +28,6 @@ from serving.settings import Settings
 from serving.times import stamp
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("auth")
-
 OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 ALICE = Principal("acme", "alice")
 ADMIN = Principal("acme", "root", "admin")

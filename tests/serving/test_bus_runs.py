@@ -22,8 +22,6 @@ from tests.faults import FaultProxy
 from tests.serving.told_engine import WHOLE, Process, asking, ending, new_thread, played, process, row
 from tests.serving.upstream import free_port
 
-pytestmark = pytest.mark.xdist_group("bus-runs")
-
 HOUR = 3600.0
 
 

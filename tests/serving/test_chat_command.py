@@ -18,7 +18,7 @@ import pytest
 
 from tests.serving.blocking_model import model_server
 
-pytestmark = [pytest.mark.measured, pytest.mark.xdist_group("chat-command")]
+pytestmark = pytest.mark.measured
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60

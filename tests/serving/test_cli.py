@@ -21,8 +21,6 @@ from serving.logs import KEPT_BYTES
 from tests.serving.blocking_model import model_server
 from tests.serving.in_process import OBJECT, Parley, commands, settled
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour"
 DEADLINE = 60

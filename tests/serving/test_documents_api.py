@@ -25,8 +25,6 @@ from serving.wires.upload_body import DRAIN_BYTES
 from tests.serving.api_client import client_of, events_in, walked
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("documents-api")
-
 DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""
 MILL = b"# Old Mill\n\nThe Old Mill was built by Tomas Reed. It was closed in 1954.\n"

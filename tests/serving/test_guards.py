@@ -20,8 +20,6 @@ from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from tests.serving.served import served
 
-pytestmark = pytest.mark.xdist_group("guards")
-
 PAGE = "https://chat.example"
 DEADLINE = 30
 """Seconds; a bound for what hangs, not a measure."""

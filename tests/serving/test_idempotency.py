@@ -22,8 +22,6 @@ from tests.databases import postgres_made, record
 from tests.serving.api_client import client_of, events_in, made_thread, opened, question, said, thinking, walked
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("idempotency")
-
 __all__ = ["postgres_made", "record"]
 
 STORY = "Write a story of the mill"

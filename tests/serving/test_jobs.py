@@ -46,8 +46,6 @@ from serving.settings import Settings
 from serving.turns import TurnRequest, Turns
 from tests.serving.api_client import client_of, events_in
 
-pytestmark = pytest.mark.xdist_group("jobs")
-
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60
 """Seconds; a bound for what hangs, not a measure."""

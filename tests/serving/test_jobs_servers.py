@@ -27,8 +27,6 @@ from serving.settings import Settings
 from tests.services.instance import Instance
 from tests.services.private import private
 
-pytestmark = pytest.mark.xdist_group("jobs-servers")
-
 DEADLINE = 120
 """Seconds; a bound for what hangs, not a measure."""
 LOCAL = Owner("local", "local")

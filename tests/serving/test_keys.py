@@ -27,8 +27,6 @@ from serving.times import stamp
 from tests.databases import database, postgres_made, postgres_urls
 from tests.serving.in_process import Parley, commands, settled
 
-pytestmark = pytest.mark.xdist_group("keys")
-
 __all__ = ["database", "postgres_made", "postgres_urls"]
 
 ALICE = Principal("acme", "alice", "admin")

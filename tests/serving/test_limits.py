@@ -16,8 +16,6 @@ from serving.runtime import Runtime, open_runtime
 from serving.settings import Settings
 from tests.clock import Clock
 
-pytestmark = pytest.mark.xdist_group("limits")
-
 
 @pytest.fixture(scope="module")
 async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Runtime]:

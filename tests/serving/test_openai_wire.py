@@ -38,8 +38,6 @@ from serving.settings import Settings
 from serving.turns import ThreadBusy, TurnRequest, Turns
 from tools.types import JsonObject, JsonValue, ToolCall, ToolSpec
 
-pytestmark = pytest.mark.xdist_group("openai-wire")
-
 ASGIMessage = MutableMapping[str, object]
 
 RUN = "0199-run"

@@ -20,7 +20,7 @@ from tests.serving.api_client import client_of, opened
 from tests.serving.served import served
 from tools.types import JsonObject, JsonValue
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("openapi")]
+pytestmark = pytest.mark.no_cover
 
 OPEN = {"/healthz", "/readyz"}
 PROBES = {

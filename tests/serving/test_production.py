@@ -31,7 +31,7 @@ from tests.faults import FaultProxy
 from tests.serving.production import addresses, holders, on_servers, settings_of
 from tests.serving.test_tenants import leaks, made_document, peopled
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.xdist_group("production")]
+pytestmark = pytest.mark.no_cover
 
 PAPERS = {
     "mill.md": "# Old Mill\n\nThe Old Mill was built by Tomas Reed in 1871. It was closed in 1954.",

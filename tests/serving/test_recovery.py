@@ -48,8 +48,6 @@ from tests.serving.told_engine import (
     row,
 )
 
-pytestmark = pytest.mark.xdist_group("recovery")
-
 
 async def said(one: Process, thread: str) -> list[tuple[str, str, str]]:
     stored = await one.rows.messages("local", "local", thread)

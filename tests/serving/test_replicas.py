@@ -19,8 +19,6 @@ from tests.services.private import private
 from tests.serving.api_client import ServerEvent, made_thread, question, said, walked
 from tests.serving.replicas import Replicas, Storyteller, asked_in, follow, replicas
 
-pytestmark = pytest.mark.xdist_group("replicas")
-
 STORY = "Once upon a mill."
 SLOW = {"PARLEY_RATE_PER_MINUTE": "60"}
 TAKEN_OVER = 30

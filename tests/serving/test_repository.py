@@ -22,8 +22,6 @@ from serving.repository import SCHEMA, Repository
 from serving.tables import POSTGRES_FILE, postgres_schema, schema
 from tests.databases import database, postgres_made, postgres_urls
 
-pytestmark = pytest.mark.xdist_group("repository")
-
 __all__ = ["database", "postgres_made", "postgres_urls"]
 
 ME = ("acme", "ann")

@@ -21,8 +21,6 @@ from serving.times import stamp
 from serving.uploads import GRACE_SECONDS, Parcel, Uploads
 from tests.databases import database, postgres_made, postgres_urls
 
-pytestmark = pytest.mark.xdist_group("retention")
-
 __all__ = ["database", "postgres_made", "postgres_urls"]
 
 NOW = datetime.now(UTC)

@@ -28,8 +28,6 @@ from serving.repository import Repository
 from serving.tables import OF_CATALOG, OF_NO_TENANT, SQLModel
 from tests.databases import Urls, execute, postgres_made, postgres_urls, select
 
-pytestmark = pytest.mark.xdist_group("row-security")
-
 __all__ = ["postgres_made", "postgres_urls"]
 
 TABLES = sorted({table.name for table in SQLModel.metadata.sorted_tables} - OF_NO_TENANT | set(OF_CATALOG))

@@ -31,8 +31,6 @@ from tests.serving.api_client import (
 )
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("runs-api")
-
 __all__ = ["postgres_made", "record"]
 
 STORY = "Write a story of the mill"

@@ -23,8 +23,6 @@ from tests.serving.served import served
 from tests.serving.upstream import Call, Upstream, until_gone, upstream
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("runs-sockets")
-
 SECOND = "When was it closed?"
 STORY = "Write a story of the mill"
 WORDS = [f"word{number} " for number in range(24)]

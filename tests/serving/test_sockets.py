@@ -24,8 +24,6 @@ from tests.serving.served import served
 from tests.serving.upstream import Behaviour, Call, Upstream, until_gone, upstream
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("sockets")
-
 DOCUMENTS = {
     "kestrel.md": "# Kestrel Bridge\n\nThe Kestrel Bridge was designed by Mira Solberg. "
     "The Kestrel Bridge opened in 1931 after four years of work.\n",

@@ -41,8 +41,6 @@ ROSES = "The apple trees are pruned in February, the roses in March. [1]"
 DEADLINE = 300
 """Seconds; a bound for what hangs, not a measure."""
 
-studio = pytest.mark.xdist_group("studio")
-
 
 class Server(NamedTuple):
     """A running `make studio`."""
@@ -141,7 +139,6 @@ async def waited(
     return state
 
 
-@studio
 async def test_a_conversation_of_two_turns_is_held_and_each_turn_begins_anew(client: LangGraphClient) -> None:
     talk = await thread(client)
     assert texts(await waited(client, talk, FIRST)) == [FIRST, BLUE]
@@ -154,7 +151,6 @@ async def test_a_conversation_of_two_turns_is_held_and_each_turn_begins_anew(cli
     assert (state["recalled"], state["plan"], state["vector"]) == (None, None, None)  # nothing of the turn before
 
 
-@studio
 async def test_a_turn_streams_its_events_each_nodes_values_and_the_answer(client: LangGraphClient) -> None:
     events: list[JsonObject] = []
     values: dict[str, dict[str, JsonValue]] = {}
@@ -183,7 +179,6 @@ async def test_a_turn_streams_its_events_each_nodes_values_and_the_answer(client
     assert messages == [BLUE]
 
 
-@studio
 async def test_a_run_pauses_before_a_node_shows_its_state_and_goes_on(client: LangGraphClient) -> None:
     talk = await thread(client)
     assert texts(await waited(client, talk, FIRST, before=["answer"])) == [FIRST]
@@ -196,7 +191,6 @@ async def test_a_run_pauses_before_a_node_shows_its_state_and_goes_on(client: La
     assert (await client.threads.get_state(talk))["next"] == []
 
 
-@studio
 async def test_a_fanned_out_step_pauses_and_goes_on_too(client: LangGraphClient) -> None:
     talk = await thread(client)
     await waited(client, talk, "What is 12*12?", before=["act"])
@@ -204,7 +198,6 @@ async def test_a_fanned_out_step_pauses_and_goes_on_too(client: LangGraphClient)
     assert texts(await waited(client, talk, None))[-1] == "12*12 = 144"
 
 
-@studio
 async def test_what_the_user_said_is_changed_in_the_past_and_asked_again(client: LangGraphClient) -> None:
     talk = await thread(client)
     state = await waited(client, talk, FIRST)
@@ -216,7 +209,6 @@ async def test_what_the_user_said_is_changed_in_the_past_and_asked_again(client:
     assert texts(await waited(client, talk, None)) == [SECOND, ROSES]
 
 
-@studio
 async def test_a_thread_forks_from_an_earlier_checkpoint(client: LangGraphClient) -> None:
     talk = await thread(client)
     await waited(client, talk, FIRST)
@@ -232,7 +224,6 @@ async def test_a_thread_forks_from_an_earlier_checkpoint(client: LangGraphClient
     assert texts(again) == [FIRST, BLUE, SECOND, ROSES]
 
 
-@studio
 async def test_input_without_a_question_is_told_in_words(client: LangGraphClient) -> None:
     talk = await thread(client)
     ended = cast(object, await client.runs.wait(talk, "chat", input={"messages": []}, raise_error=False))
@@ -241,7 +232,6 @@ async def test_input_without_a_question_is_told_in_words(client: LangGraphClient
     assert '{"messages": [{"role": "user", "content": "..."}]}' in error["message"]
 
 
-@studio
 async def test_studio_knows_what_goes_in_and_draws_the_graph(client: LangGraphClient) -> None:
     (assistant,) = await client.assistants.search()
     schemas = await client.assistants.get_schemas(assistant["assistant_id"])
@@ -252,7 +242,6 @@ async def test_studio_knows_what_goes_in_and_draws_the_graph(client: LangGraphCl
         "remember", "__end__"}  # fmt: skip
 
 
-@studio
 @pytest.mark.parametrize("origin", ["https://example.com", "http://127.0.0.1:8080", "null"])
 async def test_pages_of_other_origins_may_do_nothing(server: Server, origin: str) -> None:
     headers = {"Origin": origin}
@@ -264,7 +253,6 @@ async def test_pages_of_other_origins_may_do_nothing(server: Server, origin: str
     assert all("access-control-allow-origin" not in answer.headers for answer in answers)
 
 
-@studio
 async def test_the_studio_page_may_use_the_server(server: Server) -> None:
     headers = {"Origin": ORIGIN}
     preflight = {**headers, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type",
@@ -279,7 +267,6 @@ async def test_the_studio_page_may_use_the_server(server: Server) -> None:
     assert "x-pagination-total" in ",".join(made.headers.get_list("access-control-expose-headers"))
 
 
-@studio
 async def test_a_name_that_was_made_to_point_here_gets_nothing(server: Server) -> None:
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
         answer = await http.post("/threads/search", json={}, headers={"Host": "rebound.example.com"})

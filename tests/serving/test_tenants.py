@@ -34,8 +34,6 @@ from serving.times import stamp
 from tests.databases import Unbound, postgres_made, record
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("tenants")
-
 __all__ = ["postgres_made", "record"]
 
 T = TypeVar("T")

@@ -19,8 +19,6 @@ from tests.databases import postgres_made, record
 from tests.serving.api_client import QUESTION, client_of, made_thread, opened, question, thinking, walked
 from tools.types import JsonObject
 
-pytestmark = pytest.mark.xdist_group("threads-api")
-
 __all__ = ["postgres_made", "record"]
 
 BOB = Principal(user="bob")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.measured, pytest.mark.xdist_group("threads-command")]
+pytestmark = pytest.mark.measured
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60

@@ -33,8 +33,6 @@ from serving.settings import Settings
 from serving.turns import ThreadBusy, TurnRequest, Turns
 from tests.databases import postgres_made, record
 
-pytestmark = pytest.mark.xdist_group("turns")
-
 __all__ = ["postgres_made", "record"]
 
 WHO = Principal()
