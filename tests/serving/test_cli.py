@@ -54,9 +54,9 @@ def data(library: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def empty(library: Path, work: Path) -> None:
-    """A data folder without documents, yet with what the first start computes."""
-    shutil.copytree(library / "data" / "cache", work / "data" / "cache")
+def empty(work: Path) -> None:
+    """A data folder without documents."""
+    (work / "data").mkdir(mode=0o700)
 
 
 @pytest.fixture
