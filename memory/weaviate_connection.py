@@ -192,6 +192,7 @@ class Connection:
 
     def _failure(self, error: WeaviateBaseError) -> MemoryUnavailable:
         """What the client's exception means to a caller."""
+        self._breaker.succeeded()  # it has answered, if only to refuse; _lost says otherwise
         text = str(error)
         status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else 0
         if status == 401 or "UNAUTHENTICATED" in text or "unauthorized" in text.lower():

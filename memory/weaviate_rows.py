@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.records import label_json, label_of, terms_of
+from memory.records import check, label_json, label_of, terms_of
 from memory.types import PartVectors, Record, Scope, Vector
 
 SAMPLES = 64
@@ -163,9 +163,14 @@ def record_of(row: Row, dimensions: int) -> Record:
 
 
 def again(row: Row, dimensions: int) -> Object:
-    """The object that a stored one would be if it were stored now: its properties are made from its record anew."""
-    room, version = row.properties["room"], row.properties["version"]
-    return objects(row.properties["generation"], prepare(room, version, [record_of(row, dimensions)]))[0]
+    """The object that a stored one would be if it were stored now: its properties are made from its record anew.
+
+    Raises:
+        ValueError: its vector is not one of ours.
+    """
+    room, version, record = row.properties["room"], row.properties["version"], record_of(row, dimensions)
+    check([record], record.source, record.label.tenant, dimensions)
+    return objects(row.properties["generation"], prepare(room, version, [record]))[0]
 
 
 def escaped(text: str) -> str:

@@ -93,7 +93,7 @@ class RedisBus:
         self._acquire, self._renew, self._release, self._take = (
             self._client.register_script(script) for script in (ACQUIRE, RENEW, RELEASE, TAKE)
         )
-        self._breaker = Breaker(LEAVE_SECONDS, WHOLE_SECONDS, clock)
+        self._breaker = Breaker(LEAVE_SECONDS, LEAVE_SECONDS, clock)
 
     @classmethod
     async def open(cls, url: str, prefix: str = PREFIX) -> RedisBus:
