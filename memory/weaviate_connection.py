@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TypeVar, cast
 
 from weaviate import WeaviateAsyncClient
@@ -33,9 +34,11 @@ T = TypeVar("T")
 AT_ONCE = 8
 """Requests at one time: more make a server of few cores slower, not faster."""
 CONNECT_SECONDS, READ_SECONDS, WRITE_SECONDS = 1.7, 15.0, 60.0
-_SILENCE, _PING_SECONDS, _PING_BESIDE_SECONDS = 0.5, 1.2, 5.0
+_SILENCE, _PING_SECONDS, _PING_BESIDE_SECONDS = 0.5, 0.6, 5.0
 """A busy server may take its time: after so long it is asked whether it still lives, and must say so in that time;
 in the last one on the connection that carries the request, where a slow network makes it wait behind other data."""
+_PINGS, _PATIENT_PINGS = 2, 8
+"""How often it is asked before it counts as gone: a busy machine, ours or the server's, misses one now and then."""
 _PAUSE, _ATTEMPTS = 0.1, 12
 _REST = 1.0
 """Seconds for which nobody asks a server that has just failed."""
@@ -67,6 +70,7 @@ class Connection:
         self._connecting = asyncio.Lock()
         self._client: WeaviateAsyncClient | None = None
         self._retired: list[WeaviateAsyncClient] = []
+        self._pings = ContextVar("pings", default=_PINGS)
         self.version: tuple[int, ...] = (0, 0)
         """The server's, once connected."""
 
@@ -74,6 +78,16 @@ class Connection:
         """Closes the connections; may be called again."""
         self._retire()
         await self._close_retired()
+
+    @contextmanager
+    def patience(self) -> Generator[None]:
+        """For what writes: a server that is silent for some seconds is waited for. A search would not be of use any
+        more by then, an ingestion of hours would be lost."""
+        before = self._pings.set(_PATIENT_PINGS)
+        try:
+            yield
+        finally:
+            self._pings.reset(before)
 
     async def read(self, ask: Callable[[WeaviateAsyncClient], Awaitable[T]], empty: T) -> T:
         """A request that changes nothing; `empty` where the tenant is not there."""
@@ -134,18 +148,29 @@ class Connection:
     async def _while_alive(self, client: WeaviateAsyncClient, work: Awaitable[T], *, writing: bool) -> T:
         """The work's result, unless the server stops answering meanwhile."""
         task = asyncio.ensure_future(work)
+        task.add_done_callback(heard)
         try:
             while True:
                 done, _ = await asyncio.wait([task], timeout=_SILENCE)
                 if done:
                     return task.result()
-                async with asyncio.timeout(_PING_SECONDS):
-                    await client.get_meta()
+                await self._answers(client)
                 if not (writing or task.done()):
                     async with asyncio.timeout(_PING_BESIDE_SECONDS):
                         await self._ping(client)
         finally:
             task.cancel()
+
+    async def _answers(self, client: WeaviateAsyncClient) -> None:
+        """Returns as soon as the server has answered that it lives."""
+        for left in reversed(range(self._pings.get())):
+            try:
+                async with asyncio.timeout(_PING_SECONDS):
+                    await client.get_meta()
+                    return
+            except TimeoutError:
+                if not left:
+                    raise
 
     async def _ping(self, client: WeaviateAsyncClient) -> None:
         """Asks by gRPC for what is not there: being told so will do."""
@@ -234,6 +259,12 @@ _AWAY = (
     WeaviateGRPCUnavailableError, WeaviateClosedClientError,
 )  # fmt: skip
 _CUT = ("UNAVAILABLE", "Deadline Exceeded", "DEADLINE_EXCEEDED", "connection", "Socket closed")
+
+
+def heard(task: asyncio.Future[T]) -> None:
+    """For a task that may fail when nobody waits for it any more: asyncio would report it as forgotten."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def together(*work: Coroutine[object, None, T]) -> list[T]:

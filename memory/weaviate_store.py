@@ -16,7 +16,7 @@ from weaviate.classes.query import Filter, FilterReturn, MetadataQuery
 from memory.store import MemoryUnavailable, OtherEmbedder
 from memory.types import Vector
 from memory.weaviate_address import Address
-from memory.weaviate_connection import Connection, together
+from memory.weaviate_connection import Connection, heard, together
 from memory.weaviate_rows import Object, Row, Where
 
 _STREAMS = (1, 36)
@@ -135,6 +135,7 @@ class Server(Connection):
                 storing = asyncio.create_task(
                     self.write(lambda client, batch=batch: self._insert(client, place, batch))
                 )
+                storing.add_done_callback(heard)
                 try:
                     await asyncio.shield(storing)
                 except asyncio.CancelledError:

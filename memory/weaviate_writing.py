@@ -53,16 +53,17 @@ class Writing:
 
     async def _written(self, work: Callable[[list[tuple[Room, Change]]], Awaitable[None]]) -> None:
         """Does the work, again if meanwhile another collection took the place of the one that it wrote to."""
-        await self._server.quiet()
-        done: list[tuple[Room, Change]] = []
-        known = await settled(self._server)
-        while True:
-            await work(done)
-            before, known = known, await settled(self._server)
-            if before == known:
-                return
-            for room, change in done:
-                await self._delete(room, change)
+        with self._server.patience():
+            await self._server.quiet()
+            done: list[tuple[Room, Change]] = []
+            known = await settled(self._server)
+            while True:
+                await work(done)
+                before, known = known, await settled(self._server)
+                if before == known:
+                    return
+                for room, change in done:
+                    await self._delete(room, change)
 
     async def _stage(
         self,

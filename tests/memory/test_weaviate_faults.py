@@ -75,10 +75,23 @@ async def test_server_that_hangs_is_told_from_a_slow_one_and_holds_nobody_twice(
     await check_recovered(store)
 
 
+async def test_what_writes_waits_for_a_server_that_is_silent_for_some_seconds(
+    weaviate: WeaviateServer, store: MemoryStore
+) -> None:
+    for proxy in weaviate.proxies:
+        proxy.hang(True)
+    writing = asyncio.create_task(put(store, "white tea", source="later"))
+    await asyncio.sleep(2.5)  # longer than a search waits
+    for proxy in weaviate.proxies:
+        proxy.hang(False)
+    await writing
+    assert "later.0" in {hit.id for hit in await tea(store)}
+
+
 @pytest.mark.parametrize("which", [0, 1], ids=["rest", "grpc"])
 async def test_half_a_server_that_hangs_is_no_server(weaviate: WeaviateServer, store: MemoryStore, which: int) -> None:
     weaviate.proxies[which].hang(True)
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(15):  # what writes is given about 5 s
         with pytest.raises(MemoryUnavailable):
             await put(store, "more")
     weaviate.proxies[which].hang(False)
