@@ -36,6 +36,11 @@ _Sql = str | bytes
 _Row = tuple[_Sql, _Sql, str, _Sql, str, int, int, str, _Sql]
 _COLUMNS = ("tenant", "path", "id", "title", "sha256", "bytes", "passages", "updated_at", "url")
 _SELECT = "SELECT " + ", ".join(f"d.{column}" for column in _COLUMNS)
+_AT = f"{_SELECT} FROM documents d WHERE d.tenant = ? AND d.path = ?"
+_ALL = f"{_SELECT} FROM documents d WHERE d.tenant = ? ORDER BY d.path"
+_AFTER = f"{_SELECT} FROM documents d WHERE d.tenant = ? AND d.path > ? ORDER BY d.path LIMIT ?"
+_BY_ID = f"{_SELECT} FROM (VALUES {{}}) AS asked CROSS JOIN documents d WHERE d.id = asked.column1 AND d.tenant = ?"
+"""One look-up for each id: with IN, SQLite without statistics reads all documents of the tenant instead."""
 _MOVED = "DELETE FROM documents WHERE tenant = ? AND id = ? AND path <> ?"
 _PUT = f"""INSERT INTO documents ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
 ON CONFLICT (tenant, path) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[2:])}"""
@@ -101,23 +106,24 @@ class SqlCatalog:
         found: dict[str, Document] = {}
         for start in range(0, len(asked), _IDS_AT_ONCE):
             some = asked[start : start + _IDS_AT_ONCE]
-            listed = await self._documents(tenant, f"d.id IN ({', '.join('?' * len(some))})", some)
+            sql = _BY_ID.format(", ".join(["(?)"] * len(some)))
+            listed = await self._documents(tenant, sql, (*some, self._text(tenant)))
             found.update((document.id, document) for document in listed)
         return found
 
     async def at(self, tenant: str, path: str) -> Document | None:
         """See Catalog."""
-        found = await self._documents(tenant, "d.path = ?", (self._text(path),))
+        found = await self._documents(tenant, _AT, (self._text(tenant), self._text(path)))
         return found[0] if found else None
 
     async def below(self, tenant: str, folder: str) -> list[Document]:
         """See Catalog."""
-        found = await self._documents(tenant, "1 = 1 ORDER BY d.path", ())
+        found = await self._documents(tenant, _ALL, (self._text(tenant),))
         return [document for document in found if _is_below(document.path, folder)]
 
     async def after(self, tenant: str, path: str, limit: int) -> list[Document]:
         """See Catalog."""
-        return await self._documents(tenant, "d.path > ? ORDER BY d.path LIMIT ?", (self._text(path), limit))
+        return await self._documents(tenant, _AFTER, (self._text(tenant), self._text(path), limit))
 
     async def begun(self, tenant: str, folder: str) -> dict[str, str]:
         """See Catalog."""
@@ -129,10 +135,9 @@ class SqlCatalog:
 
         return await self._read(tenant, read)
 
-    async def _documents(self, tenant: str, where: str, values: Sequence[_Sql | int]) -> list[Document]:
+    async def _documents(self, tenant: str, sql: str, values: Sequence[_Sql | int]) -> list[Document]:
         def read(connection: Connection) -> list[Document]:
-            sql = f"{_SELECT} FROM documents d WHERE d.tenant = ? AND {where}"
-            return [_document(row) for row in connection.execute(sql, (self._text(tenant), *values))]
+            return [_document(row) for row in connection.execute(sql, values)]
 
         return await self._read(tenant, read)
 
