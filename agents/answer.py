@@ -167,7 +167,7 @@ async def _quoted(
 ) -> Draft:
     """The extractive responder's answer, or what else is left to say."""
     try:
-        asked = (await ctx.deps.embedder.embed([intent.question]))[0] if vector is None else vector
+        asked = await ctx.deps.embedder.embed_query(intent.question) if vector is None else vector
         quoted = await quote(
             intent.question,
             asked,

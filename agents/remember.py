@@ -52,7 +52,7 @@ async def remember(text: str, ctx: RunContext) -> int:
 
 async def _forget(wanted: str, scope: Scope, ctx: RunContext) -> None:
     """Removes the memories about what the user named, or all of them."""
-    vector = (await ctx.deps.embedder.embed([wanted]))[0]
+    vector = await ctx.deps.embedder.embed_query(wanted)
     everything = wanted == EVERYTHING
     limit = MOST_MEMORIES if everything else LIKELY_MEMORIES
     for hit in await ctx.deps.memory.search(scope, Query(wanted, vector), limit):

@@ -54,8 +54,8 @@ async def retrieve(
     """The passages that fit a question that stands alone; with `history`, one that does not quite."""
     earlier = [message.content for message in history if message.role == "user"][-HISTORY_TURNS:]
     try:
-        own = (await ctx.deps.embedder.embed([query]))[0] if vector is None else vector
-        history_vector = (await ctx.deps.embedder.embed([f"{earlier[-1]} {query}"]))[0] if earlier else None
+        own = await ctx.deps.embedder.embed_query(query) if vector is None else vector
+        history_vector = await ctx.deps.embedder.embed_query(f"{earlier[-1]} {query}") if earlier else None
         search = SearchQuery(query, own, "\n".join(earlier), history_vector)
         worse: list[str] = []
         found = await ctx.deps.search(ctx.turn.tenant, search, PASSAGES, note=worse.append)

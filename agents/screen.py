@@ -127,7 +127,7 @@ async def judge(sentence: str, ctx: RunContext) -> Verdict:
     if matched is not None and matched.confidence >= 1.0:
         return matched
     try:
-        vector = (await ctx.deps.embedder.embed([sentence]))[0]
+        vector = await ctx.deps.embedder.embed_query(sentence)
     except MemoryUnavailable:
         return ALLOWED
     match = ctx.deps.examples.nearest("moderation", vector)

@@ -43,8 +43,8 @@ async def begin(state: ChatState, ctx: RunContext) -> ChatState:
     if rules is not None and rules.kind == "smalltalk":
         return ChatState(question=question, vector=None, rules=rules)
     try:
-        (vector, *_), _ = await asyncio.gather(
-            ctx.deps.embedder.embed([question]), ctx.deps.search.foresee(ctx.turn.tenant, question)
+        vector, _ = await asyncio.gather(
+            ctx.deps.embedder.embed_query(question), ctx.deps.search.foresee(ctx.turn.tenant, question)
         )
     except MemoryUnavailable as error:
         return ChatState(question=question, vector=None, rules=rules, notes=[Note("memory_unavailable", str(error))])
@@ -87,7 +87,7 @@ async def make_plan(state: ChatState, ctx: RunContext) -> ChatState:
         made = replace(made, steps=(Step("r1", "retrieve", query=intent.question),))
     vector = state.get("vector")
     try:
-        vector = (await ctx.deps.embedder.embed([intent.question[:QUESTION_CHARACTERS]]))[0]
+        vector = await ctx.deps.embedder.embed_query(intent.question[:QUESTION_CHARACTERS])
     except MemoryUnavailable as error:
         return ChatState(plan=made, notes=[Note("memory_unavailable", str(error))])
     return ChatState(plan=made, question=intent.question, vector=vector)

@@ -21,7 +21,8 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """Model and precision, for example "all-MiniLM-L6-v2/fp32"; a collection keeps it and refuses another."""
+        """Model and the precision of `embed`, for example "all-MiniLM-L6-v2/fp32"; a collection keeps it and refuses
+        another."""
         ...
 
     @property
@@ -31,6 +32,15 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One row per text, in order; shape (0, dimensions) for none.
+
+        Raises:
+            MemoryUnavailable: the embedder cannot be reached.
+        """
+        ...
+
+    async def embed_query(self, text: str) -> Vector:
+        """The vector of a question, to be compared with those that `embed` made and not to be stored: it may be made
+        faster and a little less exactly.
 
         Raises:
             MemoryUnavailable: the embedder cannot be reached.
@@ -73,6 +83,10 @@ class HashEmbedder:
             words = content_words(text) or tokens(text) or [""]
             rows[at] = _hashed([stem(word) for word in words], self._dimensions)
         return rows
+
+    async def embed_query(self, text: str) -> Vector:
+        """The same vector as `embed` makes."""
+        return (await self.embed([text]))[0]
 
 
 class HashWords:

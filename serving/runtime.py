@@ -79,8 +79,8 @@ class Runtime:
         Raises:
             MemoryUnavailable: the memory cannot be reached.
         """
-        (vector, *_), _ = await asyncio.gather(
-            self.embedder.embed([query]), self.deps.search.foresee(principal.tenant, query)
+        vector, _ = await asyncio.gather(
+            self.embedder.embed_query(query), self.deps.search.foresee(principal.tenant, query)
         )
         return await self.deps.search(principal.tenant, SearchQuery(query, vector), limit)
 
@@ -98,7 +98,7 @@ class Runtime:
 
     async def _embedder_trouble(self) -> str | None:
         try:
-            await self.embedder.embed(["ready"])
+            await self.embedder.embed_query("ready")
         except MemoryUnavailable as error:
             return str(error)
         return None

@@ -107,7 +107,7 @@ class Builtin:
 
     async def _search_knowledge(self, caller: Caller, id: str, arguments: JsonObject) -> ToolResult:
         query, limit = _text(arguments, "query"), arguments.get("limit", SEARCH_LIMIT)
-        vector = (await self._embedder.embed([query]))[0]
+        vector = await self._embedder.embed_query(query)
         found = await self._search(
             caller.tenant, SearchQuery(query, vector), limit if isinstance(limit, int) else SEARCH_LIMIT
         )

@@ -192,12 +192,12 @@ class Bench:
 
     async def _answer(self, collection: Collection, question: Question, found: Sequence[Found]) -> Quoted:
         scope, deps = Scope(collection.name, "passages"), self._runtime.deps
-        vector = (await deps.embedder.embed([question.text]))[0]
+        vector = await deps.embedder.embed_query(question.text)
         return await quote(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
 
     async def _ranked(self, collection: Collection, question: Question, found: Sequence[Found]) -> list[Scored]:
         scope, deps = Scope(collection.name, "passages"), self._runtime.deps
-        vector = (await deps.embedder.embed([question.text]))[0]
+        vector = await deps.embedder.embed_query(question.text)
         _, ranked = await ranking(question.text, vector, found, memory=deps.memory, scope=scope, words=deps.words)
         return ranked
 

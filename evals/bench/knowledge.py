@@ -102,7 +102,7 @@ async def embed(asked: Sequence[Question]) -> list[float]:
     times: list[float] = []
     for question in (asked[0], *asked):
         begun = time.perf_counter()
-        await embedder.embed([question.text])
+        await embedder.embed_query(question.text)
         times.append((time.perf_counter() - begun) * 1000)
     embedder.close()
     return times[1:]

@@ -18,7 +18,7 @@ from agents.scripted import ScriptedModel, calls, says
 from agents.types import Draft, Intent, Message, Note, Usage, Verdict
 from agents.understand import by_rules, understand
 from memory.store import MemoryUnavailable
-from memory.types import Label, Vectors
+from memory.types import Label, Vector, Vectors
 from tests.agents.world import TENANT, Heard, World, call, conversation
 from tools.types import ToolSpec
 
@@ -456,6 +456,10 @@ class GoneEmbedder:
 
     async def embed(self, texts: object) -> Vectors:
         raise MemoryUnavailable("the embedding server does not answer; start it")
+
+    async def embed_query(self, text: str) -> Vector:
+        await self.embed([text])
+        raise AssertionError
 
 
 async def test_notes_of_the_nodes_before_are_sent_and_kept_once(world: World) -> None:

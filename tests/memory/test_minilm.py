@@ -64,10 +64,30 @@ async def test_what_comes_after_256_word_pieces_does_not_count_and_what_comes_be
     assert float(np.abs(vectors[0] - vectors[3]).max()) > 1e-3
 
 
+async def test_a_questions_vector_is_nearly_the_one_that_is_stored(model: MiniLM) -> None:
+    texts = [
+        "What is it?",
+        "",
+        "lone \ud800",
+        "日本語",
+        "Which of the two rivers that meet here is longer?",
+        "x" * 9999,
+    ]
+    texts.append("The lighthouse was built of granite in 1878 and lit with oil. " * 30)
+    for text, stored in zip(texts, await model.embed(texts), strict=True):
+        asked = await model.embed_query(text)
+        assert asked.shape == (model.dimensions,)
+        assert asked.dtype == np.float32
+        assert float(asked @ asked) == pytest.approx(1, abs=1e-5)
+        assert float(asked @ stored) > (0.9999 if len(text) < 20 else 0.998)
+        np.testing.assert_array_equal(asked, await model.embed_query(text))
+
+
 async def test_question_does_not_wait_behind_ingestion(model: MiniLM) -> None:
     bulk = asyncio.create_task(model.embed(["a passage of some length " * 30] * 64))
     await asyncio.sleep(0)
-    await model.embed(["What is it?"])
+    await model.embed(["Who is it?"])
+    await model.embed_query("What is it?")
     assert not bulk.done()
     bulk.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -75,9 +95,10 @@ async def test_question_does_not_wait_behind_ingestion(model: MiniLM) -> None:
     assert (await model.embed(["one", "two", "three"])).shape == (3, 384)
 
 
-def test_committed_graph_is_what_the_builder_makes() -> None:
-    committed = Path(minilm.__file__).with_name("minilm.onnx").read_bytes()
-    assert committed == build().SerializeToString(deterministic=True)
+@pytest.mark.parametrize(("file", "bits"), [("minilm.onnx", False), ("minilm_bits.onnx", True)])
+def test_committed_graph_is_what_the_builder_makes(file: str, bits: bool) -> None:
+    committed = Path(minilm.__file__).with_name(file).read_bytes()
+    assert committed == build(bits=bits).SerializeToString(deterministic=True)
     assert len(committed) < 25_000
 
 

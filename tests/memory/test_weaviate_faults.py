@@ -81,7 +81,7 @@ async def test_what_writes_waits_for_a_server_that_is_silent_for_some_seconds(
     for proxy in weaviate.proxies:
         proxy.hang(True)
     writing = asyncio.create_task(put(store, "white tea", source="later"))
-    await asyncio.sleep(2.5)  # longer than a search waits
+    assert not (await asyncio.wait({writing}, timeout=2.5))[0]  # longer than a search waits
     for proxy in weaviate.proxies:
         proxy.hang(False)
     await writing
