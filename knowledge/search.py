@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -47,9 +48,9 @@ class Search:
         """`sentences`: rank by a passage's best sentence too; `further` steps run last, for example a re-ranker."""
         self._memory = memory
         self._catalog = catalog
-        self._records = Records(memory)
+        self._records, self._titles = Records(memory), Titles(graph)
         self._steps: list[Step] = [
-            together(Hybrid(memory), Titles(graph)),
+            together(Hybrid(memory), self._titles),
             TitleLink(memory),
             together(Hop(memory, graph), Ahead(self._records, catalog)),
         ]
@@ -83,8 +84,13 @@ class Search:
 
     async def foresee(self, tenant: str, text: str) -> None:
         """Begins a search for `text` whose vector is still being made; the search itself says what is wrong."""
-        with suppress(MemoryUnavailable):
-            await self._memory.foresee(passages_of(tenant), text[:_CHARACTERS])
+        cut = text[:_CHARACTERS]
+
+        async def words() -> None:
+            with suppress(MemoryUnavailable):
+                await self._memory.foresee(passages_of(tenant), cut)
+
+        await asyncio.gather(words(), self._titles.foresee(tenant, cut))
 
     async def _show(self, ranking: Ranking, passages: Sequence[str]) -> list[Found]:
         """The passages with their documents; those that are being removed right now are left out."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ BEST = 200
 """Hits of each side that min and max are taken over."""
 SEEDS = 6
 SENTENCE_CANDIDATES = 30
+_FORESEEN, _FRESH = 16, 5.0
+"""Questions whose titles wait for them to be asked, and for how many seconds."""
 _NOTHING = (-1.0, 0.0)
 _UNSEEN = 32
 """Passages of one surface outside the best hits that are scored; only the first places count for much."""
@@ -123,10 +127,11 @@ class Ranking:
         fused = np.zeros((2, len(passages)))
         for weight, asked in zip(self._weights(), self.asked, strict=True):
             fused += weight * asked.scale.apply([asked.scores.get(passage) for passage in passages])
-        dense: list[float] = (DENSE * fused[0]).tolist()
-        words: list[float] = (WORDS * fused[1]).tolist()
-        self._fused.update(zip(passages, zip(dense, words, strict=True), strict=True))
-        self.points.update({passage: sum(self._fused[passage]) for passage in passages})
+        dense, words = DENSE * fused[0], WORDS * fused[1]
+        parts: Iterable[tuple[float, float]] = zip(dense.tolist(), words.tolist(), strict=True)
+        self._fused.update(zip(passages, parts, strict=True))
+        points: list[float] = (dense + words).tolist()
+        self.points.update(zip(passages, points, strict=True))
 
     def vector(self) -> Vector:
         """The direction of the question, in a conversation with its history's."""
@@ -195,18 +200,33 @@ class Titles:
 
     def __init__(self, graph: KnowledgeGraph) -> None:
         self._graph = graph
+        self._foreseen: OrderedDict[tuple[str, str], tuple[float, dict[str, list[Target]]]] = OrderedDict()
+
+    async def foresee(self, tenant: str, text: str) -> None:
+        """Looks the titles of a question up that is about to be asked; it is then not done again, once."""
+        try:
+            self._foreseen[tenant, text] = time.monotonic(), await self._named(tenant, text)
+        except GraphUnavailable:
+            return  # the question itself will say so
+        if len(self._foreseen) > _FORESEEN:
+            self._foreseen.popitem(last=False)
 
     async def __call__(self, ranking: Ranking) -> None:
         """Looks the titles up; changes no score."""
-        wanted = question_grams(ranking.query.text)
-        if not wanted:
-            return
+        tenant, text = ranking.tenant, ranking.query.text
+        at, foreseen = self._foreseen.pop((tenant, text), (-math.inf, {}))
         try:
-            titles = await self._graph.titles(ranking.tenant, sorted(set(wanted)))
+            fresh = time.monotonic() - at < _FRESH
+            ranking.titles = foreseen if fresh else await self._named(tenant, text)
         except GraphUnavailable as error:
             ranking.note(f"Titles were not looked up: {error}")
-            return
-        ranking.titles = {surface: titles[surface] for surface in in_question(ranking.query.text, titles)}
+
+    async def _named(self, tenant: str, text: str) -> dict[str, list[Target]]:
+        wanted = question_grams(text)
+        if not wanted:
+            return {}
+        titles = await self._graph.titles(tenant, sorted(set(wanted)))
+        return {surface: titles[surface] for surface in in_question(text, titles)}
 
 
 class TitleLink:
@@ -272,16 +292,17 @@ class Records:
     async def get(self, tenant: str, passages: Sequence[str]) -> dict[str, Record]:
         """By id; those that are no longer visible may be left out."""
         found: dict[str, Record] = {}
+        missing: list[str] = []
         for passage in passages:
-            record = self._kept.get((tenant, passage))
-            if record is not None:
+            key = tenant, passage
+            record = self._kept.get(key)
+            if record is None:
+                missing.append(passage)
+            else:
                 found[passage] = record
-        missing = [passage for passage in passages if passage not in found]
-        if missing:
-            found.update((record.id, record) for record in await self._memory.get(passages_of(tenant), missing))
-        for passage, record in found.items():
-            self._kept[tenant, passage] = record
-            self._kept.move_to_end((tenant, passage))
+                self._kept.move_to_end(key)
+        for record in await self._memory.get(passages_of(tenant), missing) if missing else ():
+            found[record.id] = self._kept[tenant, record.id] = record
         while len(self._kept) > self._keep:
             self._kept.popitem(last=False)
         return found
@@ -311,7 +332,7 @@ class SentenceTerm:
         found = await self._records.get(ranking.tenant, ranking.best(SENTENCE_CANDIDATES))
         vector = ranking.vector()
         cosines = {
-            passage: float(np.max((record.parts.rows @ vector) * record.parts.scales))
+            passage: float(((record.parts.rows @ vector) * record.parts.scales).max())
             for passage, record in found.items()
             if record.parts is not None and len(record.parts.rows)
         }
