@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from serving.runtime import Runtime
 
 BACKLOG = 1024
+_COLLECTED = 10_000, 20, 20
+"""Thresholds of the garbage collector: one search makes as many objects as Python's own let live until it looks for
+cycles, of which searches and turns leave few."""
 GRACE_SECONDS = 5
 """How long answers under way may go on after Ctrl-C; a second Ctrl-C cuts them."""
 CUT_SECONDS = 2
@@ -120,6 +123,7 @@ async def _warm(runtime: Runtime, runner: Runner) -> None:
     background runs that have no process, and the background jobs."""
     await runtime.warm()
     gc.freeze()
+    gc.set_threshold(*_COLLECTED)
     gc.enable()
     await runtime.turns.take_up()
     runner.start()
