@@ -43,7 +43,7 @@ class _SessionOptions(Protocol):
 
 
 class MiniLM:
-    """The Embedder: 384 dimensions, cosine 1.000000 to sentence-transformers, of a question about .9995.
+    """The Embedder: 384 dimensions, cosine 1.000000 to sentence-transformers, of a question about .9997.
 
     Questions are embedded with the matrices in 8 bits: a third faster, and on one core, so that words can be looked up
     on another. Opening takes about 0.3 s and may be done in a thread. About 155 MB when opened, 220 MB after long
