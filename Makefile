@@ -43,7 +43,7 @@ bench: dev       ## speed of the server beside a bare passthrough
 bench-knowledge: dev  ## quality and speed of retrieval and of answers without a model
 	@.venv/bin/python -m evals.bench.knowledge
 
-bench-backends: services-programs  ## servers beside the embedded stores, half an hour; the tables go into docs/backends.md
+bench-backends: services-programs  ## servers beside the embedded stores, three quarters of an hour; the tables go into docs/backends.md
 	@.venv/bin/python -m evals.bench.backends --write
 
 picture: dev     ## docs/picture.svg and docs/graph.svg, made anew

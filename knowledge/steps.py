@@ -198,14 +198,14 @@ def together(*steps: Step) -> Step:
 class Titles:
     """What the question names by title."""
 
-    def __init__(self, graph: KnowledgeGraph) -> None:
-        self._graph = graph
+    def __init__(self, graph: KnowledgeGraph, now: Callable[[], float] = time.monotonic) -> None:
+        self._graph, self._now = graph, now
         self._foreseen: OrderedDict[tuple[str, str], tuple[float, dict[str, list[Target]]]] = OrderedDict()
 
     async def foresee(self, tenant: str, text: str) -> None:
         """Looks the titles of a question up that is about to be asked; it is then not done again, once."""
         try:
-            self._foreseen[tenant, text] = time.monotonic(), await self._named(tenant, text)
+            self._foreseen[tenant, text] = self._now(), await self._named(tenant, text)
         except GraphUnavailable:
             return  # the question itself will say so
         if len(self._foreseen) > _FORESEEN:
@@ -216,7 +216,7 @@ class Titles:
         tenant, text = ranking.tenant, ranking.query.text
         at, foreseen = self._foreseen.pop((tenant, text), (-math.inf, {}))
         try:
-            fresh = time.monotonic() - at < _FRESH
+            fresh = self._now() - at < _FRESH
             ranking.titles = foreseen if fresh else await self._named(tenant, text)
         except GraphUnavailable as error:
             ranking.note(f"Titles were not looked up: {error}")

@@ -300,17 +300,16 @@ class Bench:
         return table(f"{self.count:,} vectors in {TENANTS} tenants, p50 / p95", turned(columns))
 
     async def graph(self) -> str:
-        """The graphs, with a tenth of the passages: Neo4j takes so long to be filled."""
-        count = self.count // 10
+        """The graphs, with as many passages."""
         columns: dict[str, dict[str, str]] = {}
         for name, url in {"embedded": "", "Neo4j": self.urls["PARLEY_KNOWLEDGE_URL"]}.items():
             before = 0.0 if url else self.resident(name, url)
             async with file_in(self.folder / f"graph-{name}") as database:
                 knowledge = open_graph(url, database)
-                columns[name] = await graph(knowledge, count, lambda text, name=name: self.say(f"{name}: {text}"))
+                columns[name] = await graph(knowledge, self.count, lambda text, name=name: self.say(f"{name}: {text}"))
                 columns[name]["memory"] = f"{self.resident(name, url) - before:.0f} MB"
                 await knowledge.close()
-        return table(f"graph of {count:,} passages, p50 / p95", turned(columns))
+        return table(f"graph of {self.count:,} passages, p50 / p95", turned(columns))
 
     async def quality(self) -> str:
         """Both together, on a development set."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from knowledge.ingest import Ingest
 from knowledge.open import SCHEMAS, open_knowledge
 from knowledge.parse import Parser
 from knowledge.search import Search
-from knowledge.steps import Ranking
-from knowledge.types import Found, SearchQuery
+from knowledge.steps import Ranking, Titles
+from knowledge.types import Found, SearchQuery, Target
 from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder
 from memory.sqlite import Database
 from memory.store import MemoryStore, MemoryUnavailable
+from tests.clock import Clock
 
 ROOT = Path(__file__).parents[2]
 EMBEDDER = HashEmbedder(256)
@@ -133,6 +134,58 @@ async def test_without_the_graph_the_search_goes_on_and_says_so(base: Base, tmp_
     assert "link" not in found[0].parts
     assert [note.split(":")[0] for note in notes] == ["Titles were not looked up", "Mentions were not followed"]
     assert await search("t", await ask("Who directed Winter Kites?"), 3) != []
+
+
+class Counting(EmbeddedGraph):
+    """The graph; counts how often titles are looked up."""
+
+    asked = 0
+
+    async def titles(self, tenant: str, surfaces: Sequence[str]) -> dict[str, list[Target]]:
+        self.asked += 1
+        return await super().titles(tenant, surfaces)
+
+
+async def test_a_foreseen_search_finds_the_same_and_looks_no_title_up_again(base: Base) -> None:
+    graph = Counting(base.database)
+    search = Search(base.memory, graph, base.catalog)
+    wanted = "Who directed Winter Kites?"
+    await search.foresee("t", wanted)
+    found = await search("t", await ask(wanted), 5)
+    assert graph.asked == 1
+    assert [(each.passage.id, each.parts) for each in found] == [
+        (each.passage.id, each.parts) for each in await base.find(wanted)
+    ]
+    assert await search("other", await ask(wanted), 5) == []
+    assert await search("t", await ask(wanted), 5) == found
+    assert graph.asked == 3  # what was foreseen counts once, and for its tenant
+
+
+async def test_titles_that_were_foreseen_are_forgotten_when_nobody_asks(base: Base) -> None:
+    clock, graph = Clock(), Counting(base.database)
+    titles = Titles(graph, clock)
+    asked = await ask("Who directed Winter Kites?")
+    for number in range(20):
+        await titles.foresee("t", f"Who wrote Winter Kites {number}?")
+    await titles.foresee("t", asked.text)
+    clock.now += 6
+    made = graph.asked
+    ranking = Ranking("t", asked, print)
+    await titles(ranking)
+    assert list(ranking.titles) == ["winter kites"]
+    assert graph.asked == made + 1
+    await titles(Ranking("t", await ask("Who wrote Winter Kites 0?"), print))
+    assert graph.asked == made + 2
+
+
+async def test_a_graph_that_is_gone_is_told_of_by_the_search_that_was_foreseen(base: Base, tmp_path: Path) -> None:
+    gone = await Database.open(tmp_path / "graph.sqlite", SCHEMAS)
+    await gone.close()
+    search = Search(base.memory, EmbeddedGraph(gone), base.catalog)
+    notes: list[str] = []
+    await search.foresee("t", "Who directed Winter Kites?")
+    assert await search("t", await ask("Who directed Winter Kites?"), 3, note=notes.append) != []
+    assert notes[0].startswith("Titles were not looked up")
 
 
 async def test_without_the_memory_nothing_can_be_searched(base: Base) -> None:
