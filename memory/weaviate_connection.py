@@ -53,6 +53,18 @@ _STARTING = (
     "shutdown",
 )
 _NO_TENANT = "tenant not found"
+_pings: ContextVar[int] = ContextVar("pings", default=_PINGS)
+
+
+@contextmanager
+def patience() -> Generator[None]:
+    """For what writes, also in tasks started in it: a server that is silent for some seconds is waited for. A search
+    would not be of use any more by then, an ingestion of hours would be lost."""
+    before = _pings.set(_PATIENT_PINGS)
+    try:
+        yield
+    finally:
+        _pings.reset(before)
 
 
 class Connection:
@@ -70,7 +82,6 @@ class Connection:
         self._connecting = asyncio.Lock()
         self._client: WeaviateAsyncClient | None = None
         self._retired: list[WeaviateAsyncClient] = []
-        self._pings = ContextVar("pings", default=_PINGS)
         self.version: tuple[int, ...] = (0, 0)
         """The server's, once connected."""
 
@@ -78,16 +89,6 @@ class Connection:
         """Closes the connections; may be called again."""
         self._retire()
         await self._close_retired()
-
-    @contextmanager
-    def patience(self) -> Generator[None]:
-        """For what writes: a server that is silent for some seconds is waited for. A search would not be of use any
-        more by then, an ingestion of hours would be lost."""
-        before = self._pings.set(_PATIENT_PINGS)
-        try:
-            yield
-        finally:
-            self._pings.reset(before)
 
     async def read(self, ask: Callable[[WeaviateAsyncClient], Awaitable[T]], empty: T) -> T:
         """A request that changes nothing; `empty` where the tenant is not there."""
@@ -163,7 +164,7 @@ class Connection:
 
     async def _answers(self, client: WeaviateAsyncClient) -> None:
         """Returns as soon as the server has answered that it lives."""
-        for left in reversed(range(self._pings.get())):
+        for left in reversed(range(_pings.get())):
             try:
                 async with asyncio.timeout(_PING_SECONDS):
                     await client.get_meta()

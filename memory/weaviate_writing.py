@@ -11,6 +11,7 @@ import numpy as np
 
 from memory.store import IncompleteSource, MemoryUnavailable
 from memory.types import Record
+from memory.weaviate_connection import patience
 from memory.weaviate_rooms import Rooms, none_of
 from memory.weaviate_rows import (
     ALL,
@@ -53,7 +54,7 @@ class Writing:
 
     async def _written(self, work: Callable[[list[tuple[Room, Change]]], Awaitable[None]]) -> None:
         """Does the work, again if meanwhile another collection took the place of the one that it wrote to."""
-        with self._server.patience():
+        with patience():
             await self._server.quiet()
             done: list[tuple[Room, Change]] = []
             known = await settled(self._server)
