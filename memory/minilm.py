@@ -202,12 +202,12 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-_Tensors = Mapping[str, NDArray[np.float32] | NDArray[np.uint8]]
+_Tensor = NDArray[np.float32] | NDArray[np.uint8]
 
 
-def _bits(weights: Weights) -> dict[str, NDArray[np.float32] | NDArray[np.uint8]]:
+def _bits(weights: Weights) -> dict[str, _Tensor]:
     """The matrices of the layers in 8 bits, under the names that the graph gives them."""
-    found: dict[str, NDArray[np.float32] | NDArray[np.uint8]] = {}
+    found: dict[str, _Tensor] = {}
     for name, tensor in weights.tensors.items():
         if name.startswith("encoder.") and tensor.ndim == 2:
             matrix = name.removesuffix(".weight")
@@ -215,7 +215,7 @@ def _bits(weights: Weights) -> dict[str, NDArray[np.float32] | NDArray[np.uint8]
     return found
 
 
-def _session(file: Path, tensors: _Tensors, threads: int) -> onnxruntime.InferenceSession:
+def _session(file: Path, tensors: Mapping[str, _Tensor], threads: int) -> onnxruntime.InferenceSession:
     graph = file.read_bytes()
     options = cast(_SessionOptions, onnxruntime.SessionOptions())
     options.intra_op_num_threads = threads

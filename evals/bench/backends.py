@@ -65,6 +65,7 @@ class Kept:
 
     inner: MiniLM
     made: dict[str, Vectors] = field(default_factory=dict[str, Vectors])
+    asked: dict[str, Vector] = field(default_factory=dict[str, Vector])
 
     @property
     def name(self) -> str:
@@ -85,7 +86,9 @@ class Kept:
 
     async def embed_query(self, text: str) -> Vector:
         """A question's vector."""
-        return await self.inner.embed_query(text)
+        if text not in self.asked:
+            self.asked[text] = await self.inner.embed_query(text)
+        return self.asked[text]
 
 
 def table(title: str, rows: Sequence[Row]) -> str:
@@ -96,6 +99,12 @@ def table(title: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def variables(file: Path) -> dict[str, str]:
+    """The settings that the services wrote, none without the file."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
 @contextmanager
 def servers(folder: Path) -> Generator[dict[str, str]]:
     """Servers of this run's own, their data in the folder; how they are reached, as settings."""
@@ -103,8 +112,7 @@ def servers(folder: Path) -> Generator[dict[str, str]]:
     environment = {**os.environ, "PARLEY_SERVICES_DIR": str(folder), "PARLEY_SERVICES_NEO4J_JAVA": ""}
     try:
         run_process([*command, "start", *SERVERS], env=environment, check=True)  # noqa: S603 - our own words
-        lines = (folder / "env").read_text(encoding="utf-8").splitlines()
-        yield {name: value for name, _, value in (line.partition("=") for line in lines)}
+        yield variables(folder / "env")
     finally:
         run_process([*command, "stop"], env=environment, check=True)  # noqa: S603 - our own words
 

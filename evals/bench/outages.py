@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
+from evals.bench.backends import variables
 from evals.bench.latency import Served, started
 
 SERVERS = ("weaviate", "neo4j", "redis", "postgres")
@@ -170,8 +171,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="for how long each server is away")
     parser.add_argument("servers", nargs="*", help=f"of {', '.join(SERVERS)}; all of them unless told")
     options = parser.parse_args()
-    lines = ENV.read_text(encoding="utf-8").splitlines() if ENV.exists() else []
-    environment = {name: value for name, _, value in (line.partition("=") for line in lines)}
+    environment = variables(ENV)
     if not environment:
         parser.error("no servers are running; start them with `make services`")
     parley = str(Path(sys.executable).with_name("parley"))

@@ -17,9 +17,9 @@ from agents.retrieve import Recalled, evidence, merged, recall, retrieve
 from agents.scripted import ScriptedModel, calls, says
 from agents.types import Draft, Intent, Message, Note, Usage, Verdict
 from agents.understand import by_rules, understand
-from memory.store import MemoryUnavailable
-from memory.types import Label, Vector, Vectors
+from memory.types import Label
 from tests.agents.world import TENANT, Heard, World, call, conversation
+from tests.gone_embedder import GoneEmbedder
 from tools.types import ToolSpec
 
 LOOK = ToolSpec("weather", "The weather.", {"type": "object", "properties": {}})
@@ -447,19 +447,6 @@ async def test_the_callers_instructions_follow_ours_and_results_stand_at_the_tai
 
 
 # memory and failure
-
-
-class GoneEmbedder:
-    """An embedder whose server has gone."""
-
-    name, dimensions = "gone", 384
-
-    async def embed(self, texts: object) -> Vectors:
-        raise MemoryUnavailable("the embedding server does not answer; start it")
-
-    async def embed_query(self, text: str) -> Vector:
-        await self.embed([text])
-        raise AssertionError
 
 
 async def test_notes_of_the_nodes_before_are_sent_and_kept_once(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import pytest
 
 from agents.remember import memories_of, remember
 from memory.embedding import HashEmbedder, HashWords
-from memory.store import MemoryUnavailable
-from memory.types import TRUST_USER, Query, Record, Vectors
+from memory.types import TRUST_USER, Query, Record
 from tests.agents.world import TENANT, World, open_world
+from tests.gone_embedder import GoneEmbedder
 
 ME = memories_of(TENANT, "ann")
 
@@ -78,13 +78,6 @@ async def test_what_nothing_is_about_takes_nothing_away(own: World) -> None:
     await said(own, "I live in Odden.")
     assert await said(own, "Forget the zeppelin museum.") == 0
     assert await texts(own) == ["I live in Odden."]
-
-
-class GoneEmbedder(HashEmbedder):
-    """An embedder that has gone away."""
-
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        raise MemoryUnavailable("the embedder is away; start it")
 
 
 async def test_a_memory_that_is_away_costs_the_memory_and_not_the_turn(own: World) -> None:

@@ -15,8 +15,8 @@ from memory import embedded
 from memory.embedding import HashEmbedder
 from memory.open import open_memory
 from memory.sqlite import Database
-from memory.store import MemoryUnavailable
-from memory.types import Label, Vectors
+from memory.types import Label
+from tests.gone_embedder import GoneEmbedder
 from tools import arguments, builtin, units
 from tools.builtin import Builtin, open_builtin
 from tools.guard import Guard
@@ -26,13 +26,6 @@ from tools.types import Effect, JsonObject, JsonValue, ToolCall, ToolResult, Too
 
 CALLER = Caller("acme", "ann")
 NOW = datetime(2026, 11, 21, 13, 30, tzinfo=UTC)
-
-
-class GoneEmbedder(HashEmbedder):
-    """An embedder whose server has gone."""
-
-    async def embed(self, texts: object) -> Vectors:
-        raise MemoryUnavailable("start the embedding server")
 
 
 @pytest.fixture
