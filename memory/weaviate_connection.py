@@ -30,6 +30,7 @@ from memory.store import MemoryUnavailable
 from memory.weaviate_address import Address
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 AT_ONCE = 8
 """Requests at one time: more make a server of few cores slower, not faster."""
@@ -268,11 +269,25 @@ def heard(task: asyncio.Future[T]) -> None:
         task.exception()
 
 
-async def together(*work: Coroutine[object, None, T]) -> list[T]:
-    """The results of all; the first failure ends the others and is raised as it is."""
+@asynccontextmanager
+async def _side_by_side() -> AsyncGenerator[asyncio.TaskGroup]:
+    """Tasks of which the first failure ends the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
+            yield group
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
+
+
+async def together(*work: Coroutine[object, None, T]) -> list[T]:
+    """The results of all; the first failure ends the others and is raised as it is."""
+    async with _side_by_side() as group:
+        tasks = [group.create_task(each) for each in work]
     return [task.result() for task in tasks]
+
+
+async def both(one: Coroutine[object, None, T], other: Coroutine[object, None, U]) -> tuple[T, U]:
+    """The results of two that give different things; see `together`."""
+    async with _side_by_side() as group:
+        tasks = group.create_task(one), group.create_task(other)
+    return tasks[0].result(), tasks[1].result()

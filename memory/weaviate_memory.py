@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence, Sized
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from memory.records import check
 from memory.store import MemoryUnavailable
 from memory.types import Hit, Query, Record, Scope, Score, Statistics, Vector
 from memory.weaviate_address import parse_address
-from memory.weaviate_connection import together
+from memory.weaviate_connection import both, together
 from memory.weaviate_rooms import Rooms, seen
 from memory.weaviate_rows import STORED, Room, Row, Where, hashed, plain, record_of
 from memory.weaviate_schema import make, upgrade
@@ -82,27 +83,29 @@ class WeaviateMemory:
         room, wide = Room.of(scope), max(limit, RANKED)
         place = self._rooms.place(room)
 
-        async def look(state: State) -> tuple[list[Row], list[Row], list[Row]]:
-            near, words = await together(
+        async def look(state: State) -> tuple[list[Row], dict[str, float], list[Row]]:
+            near, words = await both(
                 self._server.near(place, vector, seen(room, state), more(limit)),
                 self._words.ranked(room, state, query.text, wide),
             )
-            near, words = _ordered(near), _ordered(words)
             known = {row.uuid for row in near}
-            rest = [row.uuid for row in words[: more(limit)] if row.uuid not in known]
+            rest = [uuid for uuid in islice(words, more(limit)) if uuid not in known]
             pieces = [rest[start : start + _AT_ONCE] for start in range(0, len(rest), _AT_ONCE)]
             scored = await together(
                 *(self._server.near(place, vector, [Where("uuid", piece)], len(piece)) for piece in pieces)
             )
-            return near, words, [row for rows in scored for row in rows]
+            return _ordered(near), words, [row for rows in scored for row in rows]
 
-        def shown(state: State, looked: tuple[list[Row], list[Row], list[Row]]) -> list[Hit] | None:
-            near, words, rest = (visible(state, rows) for rows in looked)
-            if _too_few(near, looked[0], limit) or _too_few(words, looked[1], wide):
+        def shown(state: State, looked: tuple[list[Row], dict[str, float], list[Row]]) -> list[Hit] | None:
+            near, words = visible(state, looked[0]), looked[1]
+            rows = {row.uuid: row for row in (*near, *visible(state, looked[2]))}
+            gone = {*(row.uuid for row in looked[0]), *islice(words, more(limit))} - rows.keys()
+            left = [uuid for uuid in words if uuid not in gone]
+            best = {*(row.uuid for row in near[:limit]), *left[:limit]}
+            if _too_few(near, looked[0], limit) or _too_few(left, words, wide) or not best <= rows.keys():
                 return None
-            fit = {row.uuid: row.score for row in words[:wide]}
-            best = {row.uuid for row in (*near[:limit], *words[:limit])}
-            hits = [(-row.score, *_names(row), fit.get(row.uuid, 0.0)) for row in (*near, *rest) if row.uuid in best]
+            fit = {uuid: words[uuid] for uuid in left[:wide]}
+            hits = [(-rows[uuid].score, *_names(rows[uuid]), fit.get(uuid, 0.0)) for uuid in best]
             return [Hit(id, source, Score(-distance, words)) for distance, id, source, words in sorted(hits)]
 
         return await self._settled(room, look, shown, [])
@@ -111,7 +114,7 @@ class WeaviateMemory:
         """Ranks by words ahead of the search; see MemoryStore."""
         await self._ready()
         room = Room.of(scope)
-        state = await self._rooms.our_state(room)
+        state = await self._rooms.recent_state(room)
         if state.embedder is not None:
             await self._words.ranked(room, state, text, RANKED)
 
@@ -124,16 +127,15 @@ class WeaviateMemory:
         room = Room.of(scope)
         place = self._rooms.place(room)
 
-        async def look(state: State) -> tuple[list[Row], list[Row]]:
-            rows, words = await together(
+        async def look(state: State) -> tuple[list[Row], dict[str, float]]:
+            rows, words = await both(
                 self._of_ids(room, ids, lambda where, some: self._server.near(place, vector, where, some)),
                 self._words.ranked(room, state, query.text, RANKED),
             )
             return rows, words
 
-        def shown(state: State, looked: tuple[list[Row], list[Row]]) -> dict[str, Score]:
-            rows, words = (visible(state, each) for each in looked)
-            fit = {row.uuid: row.score for row in words[:RANKED]}
+        def shown(state: State, looked: tuple[list[Row], dict[str, float]]) -> dict[str, Score]:
+            rows, fit = visible(state, looked[0]), dict(islice(looked[1].items(), RANKED))
             return {plain(row.properties["record"]): Score(row.score, fit.get(row.uuid, 0.0)) for row in rows}
 
         return await self._settled(room, look, shown, {})
@@ -195,7 +197,7 @@ class WeaviateMemory:
 
         `shown` gives None when too little is left of what was looked at.
         """
-        before = await self._rooms.our_state(room)
+        before = await self._rooms.recent_state(room)
         for _ in range(_LOOKS):
             if before.embedder is None:
                 return nothing
@@ -232,6 +234,6 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row.score, *_names(row)))
 
 
-def _too_few(left: Sequence[Row], asked: Sequence[Row], limit: int) -> bool:
+def _too_few(left: Sized, asked: Sized, limit: int) -> bool:
     """Whether what is not visible has taken the places of others."""
     return len(left) < min(limit, len(asked)) and len(asked) >= more(limit)

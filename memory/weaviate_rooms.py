@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from typing import NamedTuple
 
 from memory.store import OtherEmbedder
@@ -9,6 +11,10 @@ from memory.weaviate_rows import Room, Where, hashed
 from memory.weaviate_schema import CHANGES, alias_of
 from memory.weaviate_state import STATE, State, state_of
 from memory.weaviate_store import MOST, Place, Server
+
+_RECENT_SECONDS = 0.5
+"""The reads of one search share their first look: it must only be likely that nothing is published meanwhile."""
+_KEPT_LOOKS = 256
 
 
 class Shown(NamedTuple):
@@ -25,6 +31,7 @@ class Rooms:
     def __init__(self, server: Server, embedder: str, dimensions: int) -> None:
         self.server, self.dimensions = server, dimensions
         self.maker = (embedder, dimensions)
+        self._looks: OrderedDict[Room, tuple[float, State]] = OrderedDict()
 
     def place(self, room: Room) -> Place:
         """Where a room's records lie."""
@@ -36,7 +43,22 @@ class Rooms:
 
     async def state(self, room: Room) -> State:
         """A look at the room, whoever made its vectors."""
-        return state_of(await self.server.fetch(self.changes(room), [Where("room", [room.key])], MOST, STATE))
+        begun = time.monotonic()
+        state = state_of(await self.server.fetch(self.changes(room), [Where("room", [room.key])], MOST, STATE))
+        self._looks[room] = begun, state
+        self._looks.move_to_end(room)
+        if len(self._looks) > _KEPT_LOOKS:
+            self._looks.popitem(last=False)
+        return state
+
+    async def recent_state(self, room: Room) -> State:
+        """As `our_state`, but of a moment ago where the room held something: for readers, who look once more when they
+        have read."""
+        begun, state = self._looks.get(room, (0.0, State()))
+        if state.embedder is None or time.monotonic() - begun > _RECENT_SECONDS:
+            return await self.our_state(room)
+        self.check(state)
+        return state
 
     async def our_state(self, room: Room) -> State:
         """A look at the room.

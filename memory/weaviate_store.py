@@ -98,17 +98,22 @@ class Server(Connection):
 
         return await self.read(ask, [])
 
-    async def bm25(self, place: Place, words: str, where: Sequence[Where], limit: int) -> list[Row]:
-        """The objects that fit these stems best, best first, as `near` gives them."""
+    async def bm25(self, place: Place, words: str, where: Sequence[Where], limit: int) -> dict[str, float]:
+        """The uuids of the objects that fit these stems best, with how well, best first.
 
-        async def ask(client: WeaviateAsyncClient) -> list[Row]:
+        No properties: for one of them 1.35.2 parses all of each object, which takes three times as long as the search.
+        """
+
+        async def ask(client: WeaviateAsyncClient) -> dict[str, float]:
             found = await _of(client, place).query.bm25(
-                words, query_properties=["words"], filters=_filter(where), limit=limit, return_properties=_NAMED,
+                words, query_properties=["words"], filters=_filter(where), limit=limit, return_properties=[],
                 return_metadata=MetadataQuery(score=True),
             )  # fmt: skip
-            return [Row(str(o.uuid), _values(o.properties), o.metadata.score or 0.0) for o in found.objects]
+            scores = {str(o.uuid): o.metadata.score or 0.0 for o in found.objects}
+            return dict(sorted(scores.items(), key=lambda each: (-each[1], each[0])))
 
-        return await self.read(ask, [])
+        nothing: dict[str, float] = {}
+        return await self.read(ask, nothing)
 
     async def count(self, place: Place, where: Sequence[Where]) -> int:
         """Number of objects that meet all conditions; takes 7 µs for each of them, nothing without conditions."""

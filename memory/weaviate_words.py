@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from memory.weaviate_connection import together
 from memory.weaviate_rooms import Rooms, seen
-from memory.weaviate_rows import SAMPLES, Room, Row, Where
+from memory.weaviate_rows import SAMPLES, Room, Where
 from memory.weaviate_state import State
 from memory.weaviate_store import MOST
 from memory.words import index_terms
@@ -38,14 +38,15 @@ class Words:
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms, self._server = rooms, rooms.server
-        self._ranks: OrderedDict[tuple[Room, object, str], tuple[int, list[Row]]] = OrderedDict()
+        self._ranks: OrderedDict[tuple[Room, object, str], tuple[int, dict[str, float]]] = OrderedDict()
         self._counts: dict[tuple[Room, str], _Count] = {}
 
-    async def ranked(self, room: Room, state: State, text: str, size: int) -> list[Row]:
-        """The objects that fit the words of a text best, best first: some more than `size`, where there are."""
+    async def ranked(self, room: Room, state: State, text: str, size: int) -> dict[str, float]:
+        """The uuids of the objects that fit the words of a text best, best first: some more than `size`, where there
+        are. What was stored a moment ago and is not yet to be seen may be among them."""
         terms = list(dict.fromkeys(index_terms(text)))[:_TERMS]
         if not terms:
-            return []
+            return {}
         key = (room, state.seen, " ".join(terms))
         kept = self._ranks.get(key)
         if kept is None or kept[0] < size:

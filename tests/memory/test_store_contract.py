@@ -561,6 +561,20 @@ async def test_many_writers_and_readers_at_once_lose_nothing(backend: Backend) -
         assert len(await found(store, "first", limit=100)) == 48
 
 
+async def test_what_another_has_published_is_seen_by_the_next_call(backend: Backend) -> None:
+    reader, writer = await backend.open(), await backend.open()
+    for number in range(3):  # from a scope that the reader has seen empty, then with one version and with the next
+        await reader.foresee(HERE, "alpha")
+        for _ in range(2):
+            before = await reader.get(HERE, ["doc.0"])
+            assert [each.text for each in before] == ([f"alpha {number - 1}"] if number else [])
+        await put(writer, f"alpha {number}", version=str(number))
+        assert len(await found(reader, "alpha")) == 1
+        assert [each.text for each in await reader.get(HERE, ["doc.0"])] == [f"alpha {number}"]
+    await writer.publish(HERE, "doc", None, 0)
+    assert await found(reader, "alpha") == []
+
+
 async def test_same_source_staged_by_two_at_once_is_whole_in_the_end(backend: Backend) -> None:
     stores = [await backend.open(), await backend.open()]
 
