@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from agents.context import RunContext
+from agents.types import Note
 from memory.remember import EVERYTHING, forgets, worth_keeping
 from memory.store import MemoryUnavailable
 from memory.types import TRUST_USER, Label, Query, Record, Scope
@@ -19,35 +21,38 @@ def memories_of(tenant: str, user: str) -> Scope:
     return Scope(tenant, "memories", user)
 
 
-async def remember(text: str, ctx: RunContext) -> int:
+async def remember(text: str, ctx: RunContext) -> tuple[Note, ...]:
     """Keeps the sentences of a user's message that are worth it, removes what they ask to forget.
 
-    Returns how many sentences were kept. A stateless turn (no thread) keeps nothing; a memory that is away
-    costs the memory, not the turn.
+    A stateless turn (no thread) keeps nothing. A memory that is away costs the memory, not the turn: a note says so.
     """
     turn = ctx.turn
     if not turn.thread:
-        return 0
+        return ()
     scope = memories_of(turn.tenant, turn.user)
+    unwanted = forgets(text)
     try:
-        unwanted = forgets(text)
         for wanted in unwanted:
             await _forget(wanted, scope, ctx)
-        if unwanted:
-            return 0
-        kept = worth_keeping(text)
-        if not kept:
-            return 0
-        vectors = await ctx.deps.embedder.embed(kept)
-        for sentence, vector in zip(kept, vectors, strict=True):
-            id = hashlib.sha256(sentence.casefold().encode(errors="replace")).hexdigest()[:24]
-            label = Label(turn.tenant, "user", TRUST_USER, frozenset({turn.user}))
-            record = Record(id, id, "", sentence, vector, label)
-            await ctx.deps.memory.stage(scope, id, turn.run, [record])
-            await ctx.deps.memory.publish(scope, id, turn.run, 1)
-        return len(kept)
-    except MemoryUnavailable:
-        return 0
+        if not unwanted:
+            await _keep(worth_keeping(text), scope, ctx)
+    except MemoryUnavailable as error:
+        failed = "What you asked to forget is still remembered" if unwanted else "What you said was not remembered"
+        return (Note("not_remembered", f"{failed}; say it again later: {error}"),)
+    return ()
+
+
+async def _keep(sentences: Sequence[str], scope: Scope, ctx: RunContext) -> None:
+    """Each sentence as a memory of its own; said again, it replaces the one that is there."""
+    if not sentences:
+        return
+    turn = ctx.turn
+    vectors = await ctx.deps.embedder.embed(sentences)
+    for sentence, vector in zip(sentences, vectors, strict=True):
+        id = hashlib.sha256(sentence.casefold().encode(errors="replace")).hexdigest()[:24]
+        label = Label(turn.tenant, "user", TRUST_USER, frozenset({turn.user}))
+        await ctx.deps.memory.stage(scope, id, turn.run, [Record(id, id, "", sentence, vector, label)])
+        await ctx.deps.memory.publish(scope, id, turn.run, 1)
 
 
 async def _forget(wanted: str, scope: Scope, ctx: RunContext) -> None:

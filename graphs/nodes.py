@@ -124,23 +124,30 @@ async def check_answer(state: ChatState, ctx: RunContext) -> ChatState:
     """Names the sentences that nothing supports; never edits."""
     draft, base = _draft(state), evidence_base(state)
     notes = await check(draft, evidence(base.found, base.memories, state.get("results", [])), ctx)
-    for note in notes:
-        await ctx.emit(note)
-    return ChatState(draft=replace(draft, notes=draft.notes + notes))
+    return await _noted(draft, notes, ctx)
 
 
 async def remember_turn(state: ChatState, ctx: RunContext) -> ChatState:
     """Keeps what the user said about themselves; after the answer, never on the way to its first token."""
     last = ctx.turn.messages[-1]
-    if last.role == "user" and state.get("verdict", Verdict(True)).allowed:
-        await remember(last.content, ctx)
-    return ChatState()
+    if last.role != "user" or not state.get("verdict", Verdict(True)).allowed:
+        return ChatState()
+    return await _noted(_draft(state), await remember(last.content, ctx), ctx)
 
 
 def evidence_base(state: ChatState) -> Recalled:
     """What the answer rests on: the plan's look-ups where there are any, else the speculative one."""
     speculative, retrieved = state.get("recalled", Recalled()), state.get("retrieved", [])
     return merged(speculative, retrieved) if retrieved else speculative
+
+
+async def _noted(draft: Draft, notes: tuple[Note, ...], ctx: RunContext) -> ChatState:
+    """The answer with notes that come after it."""
+    if not notes:
+        return ChatState()
+    for note in notes:
+        await ctx.emit(note)
+    return ChatState(draft=replace(draft, notes=draft.notes + notes))
 
 
 def _shortened(messages: tuple[Message, ...]) -> tuple[Message, ...]:

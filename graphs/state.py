@@ -27,7 +27,7 @@ class ChatState(TypedDict, total=False):
     plan: Plan  # plan
     retrieved: Annotated[list[Recalled], operator.add]  # retrieve, one per step
     results: Annotated[list[ToolResult], operator.add]  # act, one per step
-    draft: Draft  # answer; check replaces it to add notes
+    draft: Draft  # answer; check and remember replace it to add notes
     notes: Annotated[list[Note], operator.add]
 
 

@@ -123,7 +123,7 @@ async def test_history_helps_a_question_that_was_not_rewritten(world: World) -> 
 
 async def test_memories_are_read_only_in_a_stored_conversation(world: World) -> None:
     stored = world.turn("Please remember that my favourite lighthouse is Gull Point.", thread="t1")
-    assert await remember(stored.ctx.turn.messages[-1].content, stored.ctx) == 1
+    assert await remember(stored.ctx.turn.messages[-1].content, stored.ctx) == ()
     question = "Which lighthouse is my favourite?"
     vector = (await world.deps.embedder.embed([question]))[0]
     recalled = await recall(question, vector, (), world.turn(question, thread="t2").ctx)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.remember import memories_of, remember
+from agents.types import Note
 from memory.embedding import HashEmbedder, HashWords
 from memory.types import TRUST_USER, Query, Record
 from tests.agents.world import TENANT, World, open_world
@@ -24,8 +25,8 @@ async def own(tmp_path: Path) -> AsyncIterator[World]:
         yield opened
 
 
-async def said(world: World, text: str, thread: str = "t1") -> int:
-    """The user says this; how many sentences were kept."""
+async def said(world: World, text: str, thread: str = "t1") -> tuple[Note, ...]:
+    """The user says this; what is noted of it."""
     return await remember(text, world.turn(text, thread=thread).ctx)
 
 
@@ -42,8 +43,8 @@ async def texts(world: World) -> list[str]:
 
 
 async def test_each_sentence_worth_it_is_kept_once_for_its_user_alone(own: World) -> None:
-    assert await said(own, "My name is Ann. The weather is grey. I work in a bakery in Odden.") == 2
-    assert await said(own, "My name is Ann.", thread="t2") == 1
+    assert await said(own, "My name is Ann. The weather is grey. I work in a bakery in Odden.") == ()
+    assert await said(own, "My name is Ann.", thread="t2") == ()
     first, second = await kept(own)
     assert (first.text, second.text) == ("I work in a bakery in Odden.", "My name is Ann.")
     assert (first.label.tenant, first.label.trust, first.label.readers) == (TENANT, TRUST_USER, {"ann"})
@@ -51,38 +52,42 @@ async def test_each_sentence_worth_it_is_kept_once_for_its_user_alone(own: World
 
 
 async def test_a_stateless_turn_and_small_talk_keep_nothing(own: World) -> None:
-    assert await said(own, "My name is Ann.", thread="") == 0
-    assert await said(own, "How are you today?") == 0
+    assert await said(own, "My name is Ann.", thread="") == ()
+    assert await said(own, "How are you today?") == ()
     assert await texts(own) == []
 
 
 async def test_what_the_user_names_is_forgotten_and_the_rest_stays(own: World) -> None:
     await said(own, "My dog is called Rufus. I live in Odden. I like green tea.")
-    assert await said(own, "Please forget my dog.") == 0
+    assert await said(own, "Please forget my dog.") == ()
     assert await texts(own) == ["I like green tea.", "I live in Odden."]
 
 
 async def test_a_message_that_asks_to_forget_keeps_nothing(own: World) -> None:
     await said(own, "I live in Odden.")
-    assert await said(own, "Forget that I live in Odden. My name is Ann.") == 0
+    assert await said(own, "Forget that I live in Odden. My name is Ann.") == ()
     assert await texts(own) == []
 
 
 async def test_everything_is_forgotten_on_request(own: World) -> None:
     await said(own, "My dog is called Rufus. I live in Odden. I like green tea.")
-    assert await said(own, "Forget everything you know about me.") == 0
+    assert await said(own, "Forget everything you know about me.") == ()
     assert await texts(own) == []
 
 
 async def test_what_nothing_is_about_takes_nothing_away(own: World) -> None:
     await said(own, "I live in Odden.")
-    assert await said(own, "Forget the zeppelin museum.") == 0
+    assert await said(own, "Forget the zeppelin museum.") == ()
     assert await texts(own) == ["I live in Odden."]
 
 
 async def test_a_memory_that_is_away_costs_the_memory_and_not_the_turn(own: World) -> None:
     await said(own, "I live in Odden.")
     gone = World(replace(own.deps, embedder=GoneEmbedder()))
-    assert await said(gone, "My name is Ann.") == 0
-    assert await said(gone, "Forget everything you know about me.") == 0
+    (unkept,) = await said(gone, "My name is Ann.")
+    (unforgotten,) = await said(gone, "Forget everything you know about me.")
+    assert unkept.code == unforgotten.code == "not_remembered"
+    assert unkept.text.startswith("What you said was not remembered; say it again later: ")
+    assert unforgotten.text.startswith("What you asked to forget is still remembered; say it again later: ")
+    assert await said(gone, "How are you today?") == ()
     assert await texts(own) == ["I live in Odden."]
