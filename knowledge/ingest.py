@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,16 +20,19 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from knowledge import chunk, parse
 from knowledge.catalog import Catalog
 from knowledge.files import NotFound, Selection, is_below, reason, select, shown
-from knowledge.graph import KnowledgeGraph
+from knowledge.graph import GraphUnavailable, KnowledgeGraph
 from knowledge.parse import ParseFailed, Parser
 from knowledge.pipeline import BATCH_TEXTS, Embedded, Job, Piece, Pipeline, pieces
 from knowledge.types import Document, Failure, IngestReport
 from memory.embedding import Embedder
+from memory.patience import patience
 from memory.sql import DatabaseUnavailable
-from memory.store import MemoryStore, MemoryUnavailable
+from memory.store import MemoryStore, MemoryUnavailable, OtherEmbedder
 
 __all__ = ["Ingest", "NotFound", "Progress", "document_id"]
 
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds before each further try to store something: a server that is started anew is there again by then."""
 _MANY = 100
 VERSION = "1"
 """Changes whenever the same passages would be stored otherwise: files then count as changed."""
@@ -49,6 +52,8 @@ class Progress:
     """The file that was last begun or finished."""
     passages_per_second: float = 0.0
     """Stored so far, by the time since the first file was read."""
+    waiting: str = ""
+    """Why nothing is stored right now, while a store that is away is waited for."""
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class _Run:
     started: float = field(default_factory=time.monotonic)
     again: list[str] = field(default_factory=list[str])
     """Files of which another process has removed what was staged."""
+    reached: bool = False
+    """Something has been stored: the stores are the right ones, and were there."""
 
     @property
     def report(self) -> IngestReport:
@@ -73,6 +80,11 @@ class _Run:
     def began(self, path: str) -> None:
         """A file is being read."""
         self.progress.path = path
+        self.tell(self.progress)
+
+    def waits(self, why: str) -> None:
+        """A store is away; "" when it is asked again."""
+        self.progress.waiting = why
         self.tell(self.progress)
 
     def ended(self, path: str) -> None:
@@ -109,12 +121,15 @@ class Ingest:
         graph: KnowledgeGraph,
         catalog: Catalog,
         transaction: Callable[[], AbstractAsyncContextManager[None]] | None,
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
         """`transaction` makes one transaction of the writes inside it, for stores that share a database. None: they
         do not; the catalog then notes each document before anything is stored of it, so that the next ingestion
-        cares for what a failure between two stores left."""
+        cares for what a failure between two stores left, and `paths` waits for a store that goes away meanwhile:
+        `pauses` are the seconds before each further try."""
         self._parser, self._catalog = parser, catalog
         self._pipeline = Pipeline(embedder, memory, graph, catalog, transaction)
+        self._pauses = pauses if transaction is None else ()
         self._made_by = f"{parse.VERSION}/{chunk.VERSION}/{VERSION}/{embedder.name}"
 
     async def paths(
@@ -122,12 +137,17 @@ class Ingest:
     ) -> IngestReport:
         """Takes in named files, folders and globs; unchanged files are left as they are.
 
-        What has gone below a named folder is removed at the end. May be cancelled: what was reported stays.
+        What has gone below a named folder is removed at the end. May be cancelled: what was reported stays. A server
+        that goes away once something was stored is waited for, half a minute at most.
 
         Raises:
             NotFound: a named path does not exist or a glob matches nothing; nothing was touched.
             MemoryUnavailable, GraphUnavailable: nothing can be stored, for example since the disk is full.
         """
+        with patience():
+            return await self._paths(tenant, named, progress)
+
+    async def _paths(self, tenant: str, named: Sequence[str], progress: Callable[[Progress], None]) -> IngestReport:
         selection = await asyncio.to_thread(select, named, parse.supported)
         report = IngestReport(skipped=selection.skipped, failed=list(selection.unlisted))
         run = await self._run_for(tenant, selection, progress, report)
@@ -163,8 +183,9 @@ class Ingest:
                 return known
             incomplete: list[Job] = []
             try:
-                for piece, _ in pieces(job):
-                    await self._pipeline.store(await self._pipeline.embed([piece]), incomplete.append)
+                with patience():
+                    for piece, _ in pieces(job):
+                        await self._pipeline.store(await self._pipeline.embed([piece]), incomplete.append)
             except DatabaseUnavailable as error:
                 raise MemoryUnavailable(str(error)) from error
             if not incomplete:
@@ -180,7 +201,8 @@ class Ingest:
         if not await self._catalog.get(tenant, [document_id]):
             return False
         try:
-            await self._pipeline.remove(tenant, document_id)
+            with patience():
+                await self._pipeline.remove(tenant, document_id)
         except DatabaseUnavailable as error:
             raise MemoryUnavailable(str(error)) from error
         return True
@@ -210,7 +232,8 @@ class Ingest:
         }
         paths = sorted(ids.keys() | begun.keys())
         for path in await asyncio.to_thread(lambda: list(filter(selection.has_gone, paths))):
-            await self._pipeline.remove(run.tenant, ids.get(path) or begun[path])
+            document = ids.get(path) or begun[path]
+            await self._patiently(run, lambda document=document: self._pipeline.remove(run.tenant, document))
             run.report.removed += path in ids
             run.progress.path = path
             run.tell(run.progress)
@@ -282,11 +305,29 @@ class Ingest:
         async with embedded:
             async for batch in embedded:
                 incomplete: set[str] = set()
-                await self._pipeline.store(batch, lambda job, paths=incomplete: paths.add(job.document.path))
+
+                def left(job: Job, paths: set[str] = incomplete) -> None:
+                    paths.add(job.document.path)
+
+                await self._patiently(run, lambda batch=batch, left=left: self._pipeline.store(batch, left))
                 run.again.extend(sorted(incomplete))
                 for each in batch:
                     if each.piece.last and each.piece.job.document.path not in incomplete:
                         run.stored(each.piece.job)
+
+    async def _patiently(self, run: _Run, work: Callable[[], Awaitable[None]]) -> None:
+        """Stores or removes something, again while a store is away that was there before."""
+        for pause in (*self._pauses, None):
+            try:
+                await work()
+                run.reached = True
+                return
+            except (MemoryUnavailable, GraphUnavailable, DatabaseUnavailable) as error:
+                if pause is None or not run.reached or isinstance(error, OtherEmbedder):
+                    raise
+                run.waits(str(error))
+            await asyncio.sleep(pause)
+            run.waits("")
 
     async def _job(
         self, tenant: str, path: str, name: str, data: bytes, known: Document | None, *, replaces: bool

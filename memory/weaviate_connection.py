@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar, cast
 
 from weaviate import WeaviateAsyncClient
@@ -26,6 +25,7 @@ from weaviate.exceptions import (
 )
 
 from memory.breaker import Breaker
+from memory.patience import is_patient
 from memory.store import MemoryUnavailable
 from memory.weaviate_address import Address
 
@@ -54,18 +54,6 @@ _STARTING = (
     "shutdown",
 )
 _NO_TENANT = "tenant not found"
-_pings: ContextVar[int] = ContextVar("pings", default=_PINGS)
-
-
-@contextmanager
-def patience() -> Generator[None]:
-    """For what writes, also in tasks started in it: a server that is silent for some seconds is waited for. A search
-    would not be of use any more by then, an ingestion of hours would be lost."""
-    before = _pings.set(_PATIENT_PINGS)
-    try:
-        yield
-    finally:
-        _pings.reset(before)
 
 
 class Connection:
@@ -165,7 +153,7 @@ class Connection:
 
     async def _answers(self, client: WeaviateAsyncClient) -> None:
         """Returns as soon as the server has answered that it lives."""
-        for left in reversed(range(_pings.get())):
+        for left in reversed(range(_PATIENT_PINGS if is_patient() else _PINGS)):
             try:
                 async with asyncio.timeout(_PING_SECONDS):
                     await client.get_meta()

@@ -11,7 +11,6 @@ import numpy as np
 
 from memory.store import IncompleteSource, MemoryUnavailable
 from memory.types import Record
-from memory.weaviate_connection import patience
 from memory.weaviate_rooms import Rooms, none_of
 from memory.weaviate_rows import (
     ALL,
@@ -54,17 +53,16 @@ class Writing:
 
     async def _written(self, work: Callable[[list[tuple[Room, Change]]], Awaitable[None]]) -> None:
         """Does the work, again if meanwhile another collection took the place of the one that it wrote to."""
-        with patience():
-            await self._server.quiet()
-            done: list[tuple[Room, Change]] = []
-            known = await settled(self._server)
-            while True:
-                await work(done)
-                before, known = known, await settled(self._server)
-                if before == known:
-                    return
-                for room, change in done:
-                    await self._delete(room, change)
+        await self._server.quiet()
+        done: list[tuple[Room, Change]] = []
+        known = await settled(self._server)
+        while True:
+            await work(done)
+            before, known = known, await settled(self._server)
+            if before == known:
+                return
+            for room, change in done:
+                await self._delete(room, change)
 
     async def _stage(
         self,

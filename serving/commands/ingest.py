@@ -64,6 +64,10 @@ async def take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> I
             nonlocal report
             report = progress.report
             speed, path = progress.passages_per_second, progress.path[-PATH:]
+            if progress.waiting:
+                path = f"waiting: {progress.waiting}"
+                if not err.is_terminal:
+                    say(path)
             bars.update(bar, completed=progress.done, total=progress.total, speed=speed, path=path)
 
         try:

@@ -91,9 +91,15 @@ class Failing(EmbeddedMemory):
     """A memory that is gone for some of the calls."""
 
     gone: str = ""
+    gone_for: range = range(0)
+    """Stagings that fail, counted from 0."""
+    stagings: int = 0
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
         self._reach("stage")
+        self.stagings += 1
+        if self.stagings - 1 in self.gone_for:
+            raise MemoryUnavailable("it is gone")
         await super().stage(scope, source, version, records)
 
     async def publish(self, scope: Scope, source: str, version: str | None, count: int) -> None:
@@ -111,7 +117,7 @@ async def opened(path: Path, docs: Path, *, apart: bool = False) -> Base:
     knowledge = open_knowledge(database)
     parser = Parser()
     transaction = None if apart else database.transaction
-    ingest = Ingest(parser, EMBEDDER, memory, knowledge.graph, knowledge.catalog, transaction)
+    ingest = Ingest(parser, EMBEDDER, memory, knowledge.graph, knowledge.catalog, transaction, pauses=(0, 0))
     search = Search(memory, knowledge.graph, knowledge.catalog)
     return Base(database, memory, knowledge.catalog, parser, ingest, search, docs)
 
@@ -570,6 +576,40 @@ async def test_a_closed_database_is_named_whatever_is_asked(base: Base) -> None:
             await call
     with pytest.raises(Exception, match="closed"):
         await base.ingest.remove("t", document.id)
+
+
+@pytest.mark.parametrize(
+    ("gone_for", "finished", "waits"),
+    [(range(5, 7), True, 2), (range(5, 99), False, 2), (range(99), False, 0)],
+    ids=["back soon", "back too late", "never there"],
+)
+async def test_a_store_that_goes_away_in_the_middle_is_waited_for(
+    gone_for: range, finished: bool, waits: int, tmp_path: Path
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    base = await opened(tmp_path / "data" / "parley.sqlite", docs.resolve(), apart=True)
+    assert isinstance(base.memory, Failing)
+    base.write("long.md", book("weir", 300))  # several batches
+    base.memory.gone_for = gone_for
+    told: list[str] = []
+
+    def follow(progress: Progress) -> None:
+        if progress.waiting not in told[-1:]:
+            told.append(progress.waiting)
+
+    try:
+        report = await base.ingest.paths("t", [str(base.docs)], follow)
+    except MemoryUnavailable as error:
+        assert (str(error), finished) == ("it is gone", False)
+    else:
+        assert (counts(report), finished) == ({"new": 1}, True)
+    assert told == ["", *(["it is gone", ""] * waits)]
+    base.memory.gone_for = range(0)
+    assert await base.take() == ({"unchanged": 1} if finished else {"new": 1})
+    stored, listed = await base.stored()
+    assert stored == listed >= 300
+    await base.close()
 
 
 @pytest.mark.parametrize("gone", ["stage", "publish"])

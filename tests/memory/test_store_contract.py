@@ -19,6 +19,7 @@ import pytest
 from memory.chroma_memory import ChromaMemory
 from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder
+from memory.patience import patience
 from memory.sqlite import Database
 from memory.store import IncompleteSource, MemoryStore, MemoryUnavailable
 from memory.types import Hit, Label, PartVectors, Query, Record, Scope, Statistics, Vector
@@ -195,8 +196,9 @@ async def query(text: str) -> Query:
 async def put(store: MemoryStore, *texts: str, scope: Scope = HERE, source: str = "doc", version: str = "1") -> None:
     """Publishes texts as "<source>.<place>"."""
     records = [await record(f"{source}.{at}", text, source, tenant=scope.tenant) for at, text in enumerate(texts)]
-    await store.stage(scope, source, version, records)
-    await store.publish(scope, source, version, len(records))
+    with patience():  # as an ingestion does
+        await store.stage(scope, source, version, records)
+        await store.publish(scope, source, version, len(records))
 
 
 async def found(store: MemoryStore, text: str, scope: Scope = HERE, limit: int = 10) -> list[Hit]:
@@ -486,8 +488,9 @@ async def test_ten_thousand_records_are_all_found_and_a_tenth_of_them_removed(st
             Record(f"r{at}", f"s{source}", "", f"entry number{at} about topic{at % 10}", vectors[at], label)
             for at in range(1000 * source, 1000 * (source + 1))
         ]
-        await store.stage(HERE, f"s{source}", "1", records)
-        await store.publish(HERE, f"s{source}", "1", 1000)
+        with patience():
+            await store.stage(HERE, f"s{source}", "1", records)
+            await store.publish(HERE, f"s{source}", "1", 1000)
 
     await asyncio.gather(*(ingest(source) for source in range(10)))
     statistics = await store.statistics(HERE, ["entry", "topic3", "number7"])

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from memory.patience import patience
 from memory.store import MemoryStore, MemoryUnavailable
 from memory.types import Hit, Label, Query, Record, Scope
 from memory.weaviate_memory import WeaviateMemory
@@ -32,8 +33,9 @@ async def put(store: MemoryStore, *texts: str, source: str = "doc", version: str
         Record(f"{source}.{at}", source, "", text, vectors[at], Label("acme", f"doc:{source}#0", 0))
         for at, text in enumerate(texts)
     ]
-    await store.stage(HERE, source, version, records)
-    await store.publish(HERE, source, version, len(records))
+    with patience():  # as an ingestion does
+        await store.stage(HERE, source, version, records)
+        await store.publish(HERE, source, version, len(records))
 
 
 async def tea(store: MemoryStore) -> list[Hit]:
@@ -75,7 +77,7 @@ async def test_server_that_hangs_is_told_from_a_slow_one_and_holds_nobody_twice(
     await check_recovered(store)
 
 
-async def test_what_writes_waits_for_a_server_that_is_silent_for_some_seconds(
+async def test_an_ingestion_waits_for_a_server_that_is_silent_for_some_seconds(
     weaviate: WeaviateServer, store: MemoryStore
 ) -> None:
     for proxy in weaviate.proxies:
@@ -91,7 +93,7 @@ async def test_what_writes_waits_for_a_server_that_is_silent_for_some_seconds(
 @pytest.mark.parametrize("which", [0, 1], ids=["rest", "grpc"])
 async def test_half_a_server_that_hangs_is_no_server(weaviate: WeaviateServer, store: MemoryStore, which: int) -> None:
     weaviate.proxies[which].hang(True)
-    async with asyncio.timeout(15):  # what writes is given about 5 s
+    async with asyncio.timeout(15):  # an ingestion is given about 5 s
         with pytest.raises(MemoryUnavailable):
             await put(store, "more")
     weaviate.proxies[which].hang(False)
