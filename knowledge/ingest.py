@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -31,8 +31,10 @@ from memory.store import MemoryStore, MemoryUnavailable, OtherEmbedder
 
 __all__ = ["Ingest", "NotFound", "Progress", "document_id"]
 
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before each further try to store something: a server that is started anew is there again by then."""
+T = TypeVar("T")
+
+PAUSES = (1.0, 2.0, *(4.0,) * 30)
+"""Seconds before each further try to store something, two minutes: a server that is started anew is back by then."""
 _MANY = 100
 VERSION = "1"
 """Changes whenever the same passages would be stored otherwise: files then count as changed."""
@@ -138,7 +140,7 @@ class Ingest:
         """Takes in named files, folders and globs; unchanged files are left as they are.
 
         What has gone below a named folder is removed at the end. May be cancelled: what was reported stays. A server
-        that goes away once something was stored is waited for, half a minute at most.
+        that goes away once something was stored is waited for, two minutes at most.
 
         Raises:
             NotFound: a named path does not exist or a glob matches nothing; nothing was touched.
@@ -224,12 +226,13 @@ class Ingest:
 
     async def _remove_gone(self, run: _Run, selection: Selection) -> None:
         """Removes the documents that have gone below the named folders, and all that was only begun and has gone."""
-        begun = await self._catalog.begun(run.tenant, "")
-        ids = {
-            document.path: document.id
-            for folder in selection.folders
-            for document in await self._catalog.below(run.tenant, folder)
-        }
+
+        async def stored() -> tuple[Mapping[str, str], dict[str, str]]:
+            below = [await self._catalog.below(run.tenant, folder) for folder in selection.folders]
+            ids = {document.path: document.id for documents in below for document in documents}
+            return await self._catalog.begun(run.tenant, ""), ids
+
+        begun, ids = await self._patiently(run, stored)
         paths = sorted(ids.keys() | begun.keys())
         for path in await asyncio.to_thread(lambda: list(filter(selection.has_gone, paths))):
             document = ids.get(path) or begun[path]
@@ -315,14 +318,16 @@ class Ingest:
                     if each.piece.last and each.piece.job.document.path not in incomplete:
                         run.stored(each.piece.job)
 
-    async def _patiently(self, run: _Run, work: Callable[[], Awaitable[None]]) -> None:
-        """Stores or removes something, again while a store is away that was there before."""
-        for pause in (*self._pauses, None):
+    async def _patiently(self, run: _Run, work: Callable[[], Awaitable[T]]) -> T:
+        """What the work gives, which is done again while a store is away that was there before."""
+        pauses = iter(self._pauses)
+        while True:
             try:
-                await work()
+                done = await work()
                 run.reached = True
-                return
+                return done
             except (MemoryUnavailable, GraphUnavailable, DatabaseUnavailable) as error:
+                pause = next(pauses, None)
                 if pause is None or not run.reached or isinstance(error, OtherEmbedder):
                     raise
                 run.waits(str(error))

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGTERM, signal
 from subprocess import run as run_process
 from tempfile import TemporaryDirectory
 
@@ -350,6 +351,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
     parser.add_argument("--only", choices=list(TABLES), help="one table")
     options = parser.parse_args()
+
+    def end(*_: object) -> None:
+        sys.exit(128 + SIGTERM)
+
+    signal(SIGTERM, end)  # which by default would leave the servers running
 
     def say(text: str) -> None:
         print(f"\r{text:60}", end="", flush=True, file=sys.stderr)

@@ -47,7 +47,7 @@ async def take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> I
         CommandFailed: a named path does not exist.
     """
     err = console(stderr=True)
-    report = IngestReport()
+    report, waiting = IngestReport(), ""
     with Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -61,13 +61,14 @@ async def take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> I
         bar = bars.add_task("files", total=None, speed=0.0, path="")
 
         def follow(progress: ingestion.Progress) -> None:
-            nonlocal report
+            nonlocal report, waiting
             report = progress.report
             speed, path = progress.passages_per_second, progress.path[-PATH:]
             if progress.waiting:
                 path = f"waiting: {progress.waiting}"
-                if not err.is_terminal:
-                    say(path)
+            if progress.waiting not in ("", waiting) and not err.is_terminal:
+                say(path)
+            waiting = progress.waiting or waiting
             bars.update(bar, completed=progress.done, total=progress.total, speed=speed, path=path)
 
         try:
