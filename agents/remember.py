@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 from agents.context import RunContext
 from agents.types import Note
 from memory.remember import EVERYTHING, forgets, worth_keeping
-from memory.store import MemoryUnavailable
+from memory.store import IncompleteSource, MemoryUnavailable
 from memory.types import TRUST_USER, Label, Query, Record, Scope
 
 MOST_MEMORIES, LIKELY_MEMORIES = 100_000, 20
@@ -37,13 +38,14 @@ async def remember(text: str, ctx: RunContext) -> tuple[Note, ...]:
         if not unwanted:
             await _keep(worth_keeping(text), scope, ctx)
     except MemoryUnavailable as error:
-        failed = "What you asked to forget is still remembered" if unwanted else "What you said was not remembered"
-        return (Note("not_remembered", f"{failed}; say it again later: {error}"),)
+        failed = "What you asked to forget may still be" if unwanted else "What you said may not have been"
+        return (Note("not_remembered", f"{failed} remembered; say it again later: {error}"),)
     return ()
 
 
 async def _keep(sentences: Sequence[str], scope: Scope, ctx: RunContext) -> None:
-    """Each sentence as a memory of its own; said again, it replaces the one that is there."""
+    """Each sentence as a memory of its own; said again, it replaces the one that is there, or one of those that are
+    kept at the same time stays."""
     if not sentences:
         return
     turn = ctx.turn
@@ -52,7 +54,8 @@ async def _keep(sentences: Sequence[str], scope: Scope, ctx: RunContext) -> None
         id = hashlib.sha256(sentence.casefold().encode(errors="replace")).hexdigest()[:24]
         label = Label(turn.tenant, "user", TRUST_USER, frozenset({turn.user}))
         await ctx.deps.memory.stage(scope, id, turn.run, [Record(id, id, "", sentence, vector, label)])
-        await ctx.deps.memory.publish(scope, id, turn.run, 1)
+        with suppress(IncompleteSource):  # another turn has kept the very same sentence meanwhile
+            await ctx.deps.memory.publish(scope, id, turn.run, 1)
 
 
 async def _forget(wanted: str, scope: Scope, ctx: RunContext) -> None:

@@ -22,19 +22,20 @@ from knowledge.catalog import Catalog
 from knowledge.files import NotFound, Selection, is_below, reason, select, shown
 from knowledge.graph import GraphUnavailable, KnowledgeGraph
 from knowledge.parse import ParseFailed, Parser
-from knowledge.pipeline import BATCH_TEXTS, Embedded, Job, Piece, Pipeline, pieces
+from knowledge.pipeline import BATCH_TEXTS, Embedded, Job, Piece, Pipeline, groups, pieces
 from knowledge.types import Document, Failure, IngestReport
 from memory.embedding import Embedder
 from memory.patience import patience
 from memory.sql import DatabaseUnavailable
-from memory.store import MemoryStore, MemoryUnavailable, OtherEmbedder
+from memory.store import IncompleteSource, MemoryStore, MemoryUnavailable, OtherEmbedder
 
 __all__ = ["Ingest", "NotFound", "Progress", "document_id"]
 
 T = TypeVar("T")
 
 PAUSES = (1.0, 2.0, *(4.0,) * 30)
-"""Seconds before each further try to store something, two minutes: a server that is started anew is back by then."""
+"""Seconds before each further try to store something, two minutes beside what the tries take: a server that is started
+anew is back by then."""
 _MANY = 100
 VERSION = "1"
 """Changes whenever the same passages would be stored otherwise: files then count as changed."""
@@ -73,7 +74,7 @@ class _Run:
     again: list[str] = field(default_factory=list[str])
     """Files of which another process has removed what was staged."""
     reached: bool = False
-    """Something has been stored: the stores are the right ones, and were there."""
+    """Something has been stored or removed: the stores are the right ones, and were there."""
 
     @property
     def report(self) -> IngestReport:
@@ -140,7 +141,7 @@ class Ingest:
         """Takes in named files, folders and globs; unchanged files are left as they are.
 
         What has gone below a named folder is removed at the end. May be cancelled: what was reported stays. A server
-        that goes away once something was stored is waited for, two minutes at most.
+        that goes away once something was stored is waited for, for some minutes.
 
         Raises:
             NotFound: a named path does not exist or a glob matches nothing; nothing was touched.
@@ -183,15 +184,15 @@ class Ingest:
             if job is None:
                 assert known is not None
                 return known
-            incomplete: list[Job] = []
             try:
                 with patience():
                     for piece, _ in pieces(job):
-                        await self._pipeline.store(await self._pipeline.embed([piece]), incomplete.append)
+                        await self._pipeline.store(await self._pipeline.embed([piece]))
+                return job.document
+            except IncompleteSource:
+                continue
             except DatabaseUnavailable as error:
                 raise MemoryUnavailable(str(error)) from error
-            if not incomplete:
-                return job.document
         raise MemoryUnavailable(f"another process kept replacing {path}; try again")
 
     async def remove(self, tenant: str, document_id: str) -> bool:
@@ -237,6 +238,7 @@ class Ingest:
         for path in await asyncio.to_thread(lambda: list(filter(selection.has_gone, paths))):
             document = ids.get(path) or begun[path]
             await self._patiently(run, lambda document=document: self._pipeline.remove(run.tenant, document))
+            run.reached = True
             run.report.removed += path in ids
             run.progress.path = path
             run.tell(run.progress)
@@ -307,25 +309,23 @@ class Ingest:
     async def _store(self, run: _Run, embedded: MemoryObjectReceiveStream[list[Embedded]]) -> None:
         async with embedded:
             async for batch in embedded:
-                incomplete: set[str] = set()
-
-                def left(job: Job, paths: set[str] = incomplete) -> None:
-                    paths.add(job.document.path)
-
-                await self._patiently(run, lambda batch=batch, left=left: self._pipeline.store(batch, left))
-                run.again.extend(sorted(incomplete))
-                for each in batch:
-                    if each.piece.last and each.piece.job.document.path not in incomplete:
-                        run.stored(each.piece.job)
+                for group in groups(batch):
+                    done = [each.piece.job for each in group if each.piece.last]
+                    try:
+                        await self._patiently(run, lambda group=group: self._pipeline.store(group))
+                    except IncompleteSource:
+                        run.again.extend(job.document.path for job in done)
+                        continue
+                    run.reached = True
+                    for job in done:
+                        run.stored(job)
 
     async def _patiently(self, run: _Run, work: Callable[[], Awaitable[T]]) -> T:
         """What the work gives, which is done again while a store is away that was there before."""
         pauses = iter(self._pauses)
         while True:
             try:
-                done = await work()
-                run.reached = True
-                return done
+                return await work()
             except (MemoryUnavailable, GraphUnavailable, DatabaseUnavailable) as error:
                 pause = next(pauses, None)
                 if pause is None or not run.reached or isinstance(error, OtherEmbedder):

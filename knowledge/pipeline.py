@@ -16,7 +16,7 @@ from knowledge.sentences import dump, embedding_texts, passage_text
 from knowledge.steps import passages_of
 from knowledge.types import Document, Passage, PassageEntry
 from memory.embedding import Embedder
-from memory.store import IncompleteSource, MemoryStore
+from memory.store import MemoryStore
 from memory.types import Label, PartVectors, Record, Vectors
 
 BATCH_TEXTS = 256
@@ -108,23 +108,20 @@ class Pipeline:
         vectors = await self._embedder.embed(texts)
         return await asyncio.to_thread(_embedded, batch, vectors)
 
-    async def store(self, batch: Sequence[Embedded], incomplete: Callable[[Job], None]) -> None:
-        """Stores embedded pieces in short transactions and publishes the documents that are complete.
+    async def store(self, group: Sequence[Embedded]) -> None:
+        """Stores embedded pieces, those of one of the `groups`, in one short transaction and publishes the documents
+        that are complete. May be done again after a failure.
 
-        `incomplete` is told the documents of which another process has removed what was staged.
+        Raises:
+            IncompleteSource: another process has removed what was staged of a document.
         """
-        for group in _groups(batch):
+        for each in group:
+            job = each.piece.job
+            if each.piece.last and job.replaces:
+                await self._graph.forget(job.document.tenant, job.document.id, job.version)
+        async with self._transaction():
             for each in group:
-                job = each.piece.job
-                if each.piece.last and job.replaces:
-                    await self._graph.forget(job.document.tenant, job.document.id, job.version)
-            try:
-                async with self._transaction():
-                    for each in group:
-                        await self._store(each)
-            except IncompleteSource:
-                for each in group:
-                    incomplete(each.piece.job)
+                await self._store(each)
 
     async def _store(self, embedded: Embedded) -> None:
         job, document = embedded.piece.job, embedded.piece.job.document
@@ -164,7 +161,7 @@ def _embedded(batch: Sequence[Piece], vectors: Vectors) -> list[Embedded]:
     return found
 
 
-def _groups(batch: Iterable[Embedded]) -> Iterator[list[Embedded]]:
+def groups(batch: Iterable[Embedded]) -> Iterator[list[Embedded]]:
     """What goes into one transaction: several whole documents, or one piece of a larger one."""
     group: list[Embedded] = []
     size = 0

@@ -11,7 +11,8 @@ _patient: ContextVar[bool] = ContextVar("patient", default=False)
 
 @contextmanager
 def patience() -> Generator[None]:
-    """What is asked of stores inside, also by tasks started there, would rather come late than not at all."""
+    """What is asked of stores inside, also by tasks started there, would rather come late than not at all. For those
+    that tell a silent server from a slow one, as Weaviate's does; others wait as long for everybody."""
     before = _patient.set(True)
     try:
         yield

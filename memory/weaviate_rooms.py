@@ -13,7 +13,9 @@ from memory.weaviate_state import STATE, State, state_of
 from memory.weaviate_store import MOST, Place, Server
 
 _RECENT_SECONDS = 0.5
-"""The reads of one search share their first look: it must only be likely that nothing is published meanwhile."""
+"""The reads of one search share their first look: what is published meanwhile costs another round of reading."""
+_BUSY_SECONDS = 2.0
+"""So long after a publication the next one is likely."""
 _KEPT_LOOKS = 256
 
 
@@ -52,13 +54,11 @@ class Rooms:
         return state
 
     async def recent_state(self, room: Room) -> State:
-        """As `our_state`, but of a moment ago where the room held something: for readers, who look once more when they
-        have read."""
+        """As `our_state`, but of a moment ago where that is likely to hold yet: for readers, who look once more when
+        they have read."""
         begun, state = self._looks.get(room, (0.0, State()))
-        if state.embedder is None or time.monotonic() - begun > _RECENT_SECONDS:
-            return await self.our_state(room)
-        self.check(state)
-        return state
+        old = time.monotonic() - begun > _RECENT_SECONDS or time.time() - state.at < _BUSY_SECONDS
+        return await self.our_state(room) if old or state.embedder != self.maker else state
 
     async def our_state(self, room: Room) -> State:
         """A look at the room.

@@ -30,7 +30,7 @@ class Row(NamedTuple):
     uuid: str
     properties: Mapping[str, str]
     score: float = 0.0
-    """Of the query: the dot product of the vectors, or BM25."""
+    """Of a search: the dot product of the vectors."""
     vector: Vector | None = None
 
 

@@ -47,7 +47,7 @@ class Words:
         terms = list(dict.fromkeys(index_terms(text)))[:_TERMS]
         if not terms:
             return {}
-        key = (room, state.seen, " ".join(terms))
+        key = (room, (state.seen, state.hidden), " ".join(terms))
         kept = self._ranks.get(key)
         if kept is None or kept[0] < size:
             limit = more(size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from agents.remember import memories_of, remember
 from agents.types import Note
+from memory.embedded import SCHEMA, EmbeddedMemory
 from memory.embedding import HashEmbedder, HashWords
-from memory.types import TRUST_USER, Query, Record
+from memory.sqlite import Database
+from memory.types import TRUST_USER, Query, Record, Scope
 from tests.agents.world import TENANT, World, open_world
 from tests.gone_embedder import GoneEmbedder
 
@@ -81,13 +84,35 @@ async def test_what_nothing_is_about_takes_nothing_away(own: World) -> None:
     assert await texts(own) == ["I live in Odden."]
 
 
+class Staging(EmbeddedMemory):
+    """A memory in which two turns stage before either publishes."""
+
+    both: asyncio.Barrier
+
+    async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
+        await super().stage(scope, source, version, records)
+        await self.both.wait()
+
+
+async def test_a_sentence_said_twice_at_once_is_kept_once(own: World, tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "parley.sqlite", [SCHEMA])
+    memory = Staging(database, own.deps.embedder.name, own.deps.embedder.dimensions)
+    memory.both = asyncio.Barrier(2)
+    twice = World(replace(own.deps, memory=memory))
+    async with asyncio.timeout(60):
+        notes = await asyncio.gather(said(twice, "My name is Ann."), said(twice, "My name is Ann.", thread="t2"))
+    assert notes == [(), ()]
+    assert await texts(twice) == ["My name is Ann."]
+    await database.close()
+
+
 async def test_a_memory_that_is_away_costs_the_memory_and_not_the_turn(own: World) -> None:
     await said(own, "I live in Odden.")
     gone = World(replace(own.deps, embedder=GoneEmbedder()))
     (unkept,) = await said(gone, "My name is Ann.")
     (unforgotten,) = await said(gone, "Forget everything you know about me.")
     assert unkept.code == unforgotten.code == "not_remembered"
-    assert unkept.text.startswith("What you said was not remembered; say it again later: ")
-    assert unforgotten.text.startswith("What you asked to forget is still remembered; say it again later: ")
+    assert unkept.text.startswith("What you said may not have been remembered; say it again later: ")
+    assert unforgotten.text.startswith("What you asked to forget may still be remembered; say it again later: ")
     assert await said(gone, "How are you today?") == ()
     assert await texts(own) == ["I live in Odden."]

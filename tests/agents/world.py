@@ -77,7 +77,7 @@ class World:
     ) -> Heard:
         """A turn in which user and assistant spoke in turns, the user first, or with these messages."""
         turn = Turn(
-            run="run",
+            run=f"run{thread}",
             tenant=TENANT,
             user="ann",
             messages=tuple(messages) or conversation(*said),

@@ -92,14 +92,11 @@ class Failing(EmbeddedMemory):
 
     gone: str = ""
     gone_for: range = range(0)
-    """Stagings that fail, counted from 0."""
-    stagings: int = 0
+    """Writes that fail, counted from 0."""
+    writes: int = 0
 
     async def stage(self, scope: Scope, source: str, version: str, records: Sequence[Record]) -> None:
         self._reach("stage")
-        self.stagings += 1
-        if self.stagings - 1 in self.gone_for:
-            raise MemoryUnavailable("it is gone")
         await super().stage(scope, source, version, records)
 
     async def publish(self, scope: Scope, source: str, version: str | None, count: int) -> None:
@@ -107,7 +104,8 @@ class Failing(EmbeddedMemory):
         await super().publish(scope, source, version, count)
 
     def _reach(self, what: str) -> None:
-        if self.gone == what:
+        self.writes += 1
+        if self.gone == what or self.writes - 1 in self.gone_for:
             raise MemoryUnavailable("it is gone")
 
 
@@ -579,19 +577,24 @@ async def test_a_closed_database_is_named_whatever_is_asked(base: Base) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone_for", "finished", "waits"),
-    [(range(5, 7), True, 2), (range(5, 99), False, 2), (range(99), False, 0)],
-    ids=["back soon", "back too late", "never there"],
+    ("first", "last", "finished", "waits"),  # writes that fail, counted from the last one that a good ingestion makes
+    [(-8, -7, True, 2), (-2, -1, True, 2), (0, 1, True, 2), (-8, 99, False, 2), (-99, 99, False, 0)],
+    ids=["staging", "publishing", "publishing another", "back too late", "never there"],
 )
 async def test_a_store_that_goes_away_in_the_middle_is_waited_for(
-    gone_for: range, finished: bool, waits: int, tmp_path: Path
+    first: int, last: int, finished: bool, waits: int, tmp_path: Path
 ) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
+    good = await opened(tmp_path / "good" / "parley.sqlite", docs.resolve(), apart=True)
     base = await opened(tmp_path / "data" / "parley.sqlite", docs.resolve(), apart=True)
     assert isinstance(base.memory, Failing)
+    assert isinstance(good.memory, Failing)
     base.write("long.md", book("weir", 300))  # several batches
-    base.memory.gone_for = gone_for
+    base.write("short.md", "The mill is old.")
+    assert await good.take() == {"new": 2}
+    await good.close()
+    base.memory.gone_for = range(good.memory.writes - 1 + first, good.memory.writes + last)
     told: list[str] = []
 
     def follow(progress: Progress) -> None:
@@ -603,10 +606,10 @@ async def test_a_store_that_goes_away_in_the_middle_is_waited_for(
     except MemoryUnavailable as error:
         assert (str(error), finished) == ("it is gone", False)
     else:
-        assert (counts(report), finished) == ({"new": 1}, True)
+        assert (counts(report), finished) == ({"new": 2}, True)
     assert told == ["", *(["it is gone", ""] * waits)]
     base.memory.gone_for = range(0)
-    assert await base.take() == ({"unchanged": 1} if finished else {"new": 1})
+    assert await base.take() == ({"unchanged": 2} if finished else {"new": 2})
     stored, listed = await base.stored()
     assert stored == listed >= 300
     await base.close()
