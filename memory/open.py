@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 from memory.embedded import EmbeddedMemory
 from memory.embedding import Embedder
@@ -35,7 +36,8 @@ def open_memory(url: str, database: Database | None, embedder: Embedder) -> Memo
             )
         return EmbeddedMemory(database, embedder.name, embedder.dimensions)
     if scheme == "weaviate":
-        from memory.weaviate_memory import WeaviateMemory
+        with warnings.catch_warnings():  # its client would show all warnings of the process from then on
+            from memory.weaviate_memory import WeaviateMemory
 
         return WeaviateMemory(url, embedder.name, embedder.dimensions)
     if scheme == "chroma" and url != scheme:

@@ -87,3 +87,17 @@ def test_folder_without_the_package_says_how_to_install_it(tmp_path: Path) -> No
     root = Path(__file__).resolve().parents[2]
     said = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True).stdout
     assert "uv pip install 'chromadb" in said
+
+
+@pytest.mark.parametrize("url", SERVERS)
+def test_a_client_does_not_change_which_warnings_are_shown(url: str) -> None:
+    code = (
+        "import warnings\n"
+        "from memory.embedding import HashEmbedder\n"
+        "from memory.open import open_memory\n"
+        "before = list(warnings.filters)\n"
+        f"open_memory({url!r}, None, HashEmbedder(8))\n"
+        "assert warnings.filters == before, warnings.filters\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
