@@ -13,6 +13,7 @@ from agents.delivery import Delivery
 from agents.language import detect
 from agents.layout import lay_out
 from agents.model import ModelBroken, ModelUnavailable
+from agents.oneself import heard, told
 from agents.output import OutputScreen
 from agents.prompting import Prompt
 from agents.quote import quote
@@ -149,10 +150,10 @@ async def _without_model(
     if intent.kind == "conversation":
         text = recount(intent.question, ctx.turn.messages, ctx.turn.summary)
         return await _sent(Draft(text, "answered", "stop", "rules", notes=tuple(notes)), ctx)
-    told = [result for result in results if _tool(result) in _PLAINLY]
-    if told:
-        outcome: Outcome = "not_found" if all(result.failed for result in told) else "answered"
-        text = "\n".join(result.text for result in told)
+    plain = [result for result in results if _tool(result) in _PLAINLY]
+    if plain:
+        outcome: Outcome = "not_found" if all(result.failed for result in plain) else "answered"
+        text = "\n".join(result.text for result in plain)
         return await _sent(Draft(text, outcome, "stop", "rules", notes=tuple(notes)), ctx)
     return await _quoted(intent, vector, recalled, results, notes, ctx)
 
@@ -166,6 +167,9 @@ async def _quoted(
     ctx: RunContext,
 ) -> Draft:
     """The extractive responder's answer, or what else is left to say."""
+    said, sure = told(intent.question, recalled.memories)
+    if sure:
+        return await _sent(Draft(said, "answered", "stop", "rules", notes=tuple(notes)), ctx)
     try:
         asked = await ctx.deps.embedder.embed_query(intent.question) if vector is None else vector
         quoted = await quote(
@@ -184,7 +188,12 @@ async def _quoted(
             notes = [*notes, lost]
         return await _sent(Draft(text, "not_found", "stop", "extractive", notes=tuple(notes)), ctx)
     draft = Draft(quoted.text, quoted.outcome, "stop", "extractive", quoted.citations, quoted.spans, tuple(notes))
-    if quoted.outcome == "not_found":
+    kept = heard(last_said(ctx.turn.messages)) if ctx.turn.thread else ""
+    if kept and quoted.outcome != "answered":
+        draft = Draft(kept, "answered", "stop", "rules", notes=tuple(notes))
+    elif said and quoted.outcome != "answered":
+        draft = Draft(said, "uncertain", "stop", "rules", notes=tuple(notes))
+    elif quoted.outcome == "not_found":
         entities = [result.text for result in results if not result.failed and _tool(result) == "look_up_entity"]
         if entities and not entities[0].startswith("The documents do not mention"):
             draft = replace(draft, text="\n".join(entities), outcome="answered", model="rules")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from agents.ask import Form, ask
 from agents.context import RunContext
 from agents.language import detect
+from agents.oneself import about_oneself
 from agents.prompting import Prompt, untrusted
 from agents.recount import about_conversation
 from agents.rewrite import Rewriting, rewrite
@@ -88,7 +89,7 @@ def _guess(text: str, rewriting: Rewriting, vector: Vector, ctx: RunContext) -> 
         return replace(question, kind="task")
     match = ctx.deps.examples.nearest("intent", vector)
     kind = _KINDS.get(match.label, "question")
-    if kind == "question" or match.score < UNSURE:
+    if kind == "question" or match.score < UNSURE or (kind == "smalltalk" and about_oneself(text)):
         return question
     if match.score >= SURE and match.margin >= MARGIN:
         return replace(question, kind=kind, by="examples", confidence=match.score)

@@ -15,7 +15,7 @@ from agents.model import ModelBroken, ModelDelta, ModelRequest, ModelUnavailable
 from agents.plan import plan
 from agents.retrieve import Recalled, evidence, merged, recall, retrieve
 from agents.scripted import ScriptedModel, calls, says
-from agents.types import Draft, Intent, Message, Note, Usage, Verdict
+from agents.types import Draft, Evidence, Intent, Message, Note, Usage, Verdict
 from agents.understand import by_rules, understand
 from memory.types import Label
 from tests.agents.world import TENANT, Heard, World, call, conversation
@@ -447,6 +447,50 @@ async def test_the_callers_instructions_follow_ours_and_results_stand_at_the_tai
 
 
 # memory and failure
+
+
+def said(text: str, score: float) -> Evidence:
+    """A memory, this near to the question."""
+    return Evidence(1, text, Label(TENANT, "user", 3), score=score)
+
+
+@pytest.mark.parametrize(
+    ("question", "memories", "text", "outcome"),
+    [
+        ("Where do I work?", [said("I work in Odden.", 0.7)], "You told me: “I work in Odden.”", "answered"),
+        ("Where do I work?", [said("I work in Odden.", 0.45)], "You told me: “I work in Odden.”", "uncertain"),
+        ("Do you know my name?", [said("My name is Ann.", 0.6), said("My name is Eve.", 0.65), said("I eat.", 0.5)],
+         "You told me: “My name is Eve.” “My name is Ann.”", "answered"),
+        ("How do I bake bread?", [said("I work in a bakery.", 0.7)], "I don't know", "not_found"),
+        ("Where do I work?", [], "I don't know", "not_found"),
+    ],
+)  # fmt: skip
+async def test_without_a_model_a_question_about_oneself_is_answered_by_what_one_said(
+    world: World, question: str, memories: list[Evidence], text: str, outcome: str
+) -> None:
+    heard = world.turn(question, thread="t1")
+    intent = Intent("question", question, "en", "rules")
+    draft = await answer(intent, None, Recalled(memories=tuple(memories)), (), (), heard.ctx)
+    assert draft.text.startswith(text)
+    assert (draft.outcome, draft.citations) == (outcome, ())
+
+
+async def test_without_a_model_what_is_told_in_a_conversation_is_acknowledged(world: World) -> None:
+    text = "I work in a bakery in Odden."
+    for thread, first in (("t1", "I will remember that."), ("", "I don't know")):  # a stateless turn remembers nothing
+        heard = world.turn(text, thread=thread)
+        draft = await answer(Intent("question", text, "en", "rules"), None, Recalled(), (), (), heard.ctx)
+        assert draft.text.startswith(first)
+
+
+async def test_what_the_documents_surely_say_comes_before_a_memory_that_is_not_near(world: World) -> None:
+    question = "Who designed the Gull Point Lighthouse that I like?"
+    heard = world.turn(question, thread="t1")
+    found = await retrieve(question, heard.ctx)
+    for score, first in ((0.45, "Gull Point Lighthouse was designed by"), (0.6, "You told me: “I like it.”")):
+        recalled = replace(found, memories=(said("I like it.", score),))
+        draft = await answer(Intent("question", question, "en", "rules"), None, recalled, (), (), heard.ctx)
+        assert draft.text.startswith(first)
 
 
 async def test_notes_of_the_nodes_before_are_sent_and_kept_once(world: World) -> None:

@@ -197,6 +197,9 @@ async def _understood(heard: Heard) -> tuple[str, str, str]:
         ("Write a limerick about a fox", "task"),
         ("Translate good morning into Danish", "task"),
         ("Why did the lighthouse close?", "question"),
+        ("Where do I live?", "question"),
+        ("What is my name?", "question"),
+        ("Where do you live?", "smalltalk"),
     ],
 )
 async def test_examples_recognise_other_wordings(world: World, text: str, kind: str) -> None:
