@@ -144,18 +144,21 @@ async def _without_model(
     ctx: RunContext,
 ) -> Draft:
     await ctx.emit(notes[-1])
+    plain = [result for result in results if _tool(result) in _PLAINLY]
+    outcome: Outcome = "answered"
+    said, sure = told(intent.question, recalled.memories)
     if intent.kind == "smalltalk":
         text = reply(topic(intent.question) or "other", intent.language)
-        return await _sent(Draft(text, "answered", "stop", "rules", notes=tuple(notes)), ctx)
-    if intent.kind == "conversation":
+    elif intent.kind == "conversation":
         text = recount(intent.question, ctx.turn.messages, ctx.turn.summary)
-        return await _sent(Draft(text, "answered", "stop", "rules", notes=tuple(notes)), ctx)
-    plain = [result for result in results if _tool(result) in _PLAINLY]
-    if plain:
-        outcome: Outcome = "not_found" if all(result.failed for result in plain) else "answered"
+    elif plain:
+        outcome = "not_found" if all(result.failed for result in plain) else "answered"
         text = "\n".join(result.text for result in plain)
-        return await _sent(Draft(text, outcome, "stop", "rules", notes=tuple(notes)), ctx)
-    return await _quoted(intent, vector, recalled, results, notes, ctx)
+    elif sure:
+        text = said
+    else:
+        return await _quoted(intent, vector, recalled, results, said, notes, ctx)
+    return await _sent(Draft(text, outcome, "stop", "rules", notes=tuple(notes)), ctx)
 
 
 async def _quoted(
@@ -163,13 +166,11 @@ async def _quoted(
     vector: Vector | None,
     recalled: Recalled,
     results: Sequence[ToolResult],
+    said: str,
     notes: list[Note],
     ctx: RunContext,
 ) -> Draft:
-    """The extractive responder's answer, or what else is left to say."""
-    said, sure = told(intent.question, recalled.memories)
-    if sure:
-        return await _sent(Draft(said, "answered", "stop", "rules", notes=tuple(notes)), ctx)
+    """The extractive responder's answer, or what else is left to say; `said` is what the user may have told of it."""
     try:
         asked = await ctx.deps.embedder.embed_query(intent.question) if vector is None else vector
         quoted = await quote(
@@ -188,10 +189,12 @@ async def _quoted(
             notes = [*notes, lost]
         return await _sent(Draft(text, "not_found", "stop", "extractive", notes=tuple(notes)), ctx)
     draft = Draft(quoted.text, quoted.outcome, "stop", "extractive", quoted.citations, quoted.spans, tuple(notes))
+    if quoted.outcome == "answered":
+        return await _sent(draft, ctx)
     kept = heard(last_said(ctx.turn.messages)) if ctx.turn.thread else ""
-    if kept and quoted.outcome != "answered":
+    if kept:
         draft = Draft(kept, "answered", "stop", "rules", notes=tuple(notes))
-    elif said and quoted.outcome != "answered":
+    elif said:
         draft = Draft(said, "uncertain", "stop", "rules", notes=tuple(notes))
     elif quoted.outcome == "not_found":
         entities = [result.text for result in results if not result.failed and _tool(result) == "look_up_entity"]

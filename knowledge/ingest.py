@@ -25,7 +25,7 @@ from knowledge.parse import ParseFailed, Parser
 from knowledge.pipeline import BATCH_TEXTS, Embedded, Job, Piece, Pipeline, groups, pieces
 from knowledge.types import Document, Failure, IngestReport
 from memory.embedding import Embedder
-from memory.patience import patience
+from memory.patience import patience, patiently
 from memory.sql import DatabaseUnavailable
 from memory.store import IncompleteSource, MemoryStore, MemoryUnavailable, OtherEmbedder
 
@@ -36,6 +36,7 @@ T = TypeVar("T")
 PAUSES = (1.0, 2.0, *(4.0,) * 30)
 """Seconds before each further try to store something, two minutes beside what the tries take: a server that is started
 anew is back by then."""
+_AWAY = (MemoryUnavailable, GraphUnavailable, DatabaseUnavailable)
 _MANY = 100
 VERSION = "1"
 """Changes whenever the same passages would be stored otherwise: files then count as changed."""
@@ -322,17 +323,15 @@ class Ingest:
 
     async def _patiently(self, run: _Run, work: Callable[[], Awaitable[T]]) -> T:
         """What the work gives, which is done again while a store is away that was there before."""
-        pauses = iter(self._pauses)
-        while True:
-            try:
-                return await work()
-            except (MemoryUnavailable, GraphUnavailable, DatabaseUnavailable) as error:
-                pause = next(pauses, None)
-                if pause is None or not run.reached or isinstance(error, OtherEmbedder):
-                    raise
-                run.waits(str(error))
+
+        async def wait(error: Exception, pause: float) -> None:
+            if not run.reached or isinstance(error, OtherEmbedder):
+                raise error
+            run.waits(str(error))
             await asyncio.sleep(pause)
             run.waits("")
+
+        return await patiently(work, self._pauses, _AWAY, wait)
 
     async def _job(
         self, tenant: str, path: str, name: str, data: bytes, known: Document | None, *, replaces: bool

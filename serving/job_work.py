@@ -17,6 +17,7 @@ from knowledge.files import reason
 from knowledge.graph import GraphUnavailable
 from knowledge.ingest import Ingest
 from knowledge.kinds import ParseFailed
+from memory.patience import patiently
 from memory.sql import Connection, DatabaseUnavailable, SqlDatabase, acting_for, every_tenant
 from memory.store import MemoryUnavailable
 from serving.ids import uuid7
@@ -78,19 +79,17 @@ class Work:
     async def part(self, job: str, attempt: int, number: int) -> None:
         """Does one part, unless it has been done or cancelled. What may pass is waited for a few times; then the
         whole job has failed, for the next part would fare no better."""
-        for pause in (*self._pauses, None):
-            try:
-                await self._try(job, attempt, number)
-            except PASSING as error:
-                if pause is None:
-                    await self._progress.fail(job, attempt, f"given up after {len(self._pauses) + 1} tries: {error}")
-                    return
-                log.warning("job %s, part %s: %s; tried again in %g s", job, number, error, pause)
-                with suppress(DatabaseUnavailable):  # that may be what is in the way
-                    await self._progress.note(job, attempt, f"tried again in {pause:g} s: {error}")
-                await asyncio.sleep(pause)
-            else:
-                return
+
+        async def wait(error: Exception, pause: float) -> None:
+            log.warning("job %s, part %s: %s; tried again in %g s", job, number, error, pause)
+            with suppress(DatabaseUnavailable):  # that may be what is in the way
+                await self._progress.note(job, attempt, f"tried again in {pause:g} s: {error}")
+            await asyncio.sleep(pause)
+
+        try:
+            await patiently(lambda: self._try(job, attempt, number), self._pauses, PASSING, wait)
+        except PASSING as error:
+            await self._progress.fail(job, attempt, f"given up after {len(self._pauses) + 1} tries: {error}")
 
     async def end(self, job: str, attempt: int) -> None:
         """Says how an attempt has ended; uploads wait on for a retry only."""
@@ -109,13 +108,12 @@ class Work:
 
     async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
         """What stands between the parts is tried again as they are."""
-        for pause in self._pauses:
-            try:
-                return await step()
-            except PASSING as error:
-                log.warning("%s; tried again in %g s", error, pause)
-                await asyncio.sleep(pause)
-        return await step()
+
+        async def wait(error: Exception, pause: float) -> None:
+            log.warning("%s; tried again in %g s", error, pause)
+            await asyncio.sleep(pause)
+
+        return await patiently(step, self._pauses, PASSING, wait)
 
     async def _try(self, id: str, attempt: int, number: int) -> None:
         found = await self._progress.to_do(id, attempt, number)

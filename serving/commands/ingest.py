@@ -66,9 +66,9 @@ async def take_in(runtime: Runtime, principal: Principal, paths: list[str]) -> I
             speed, path = progress.passages_per_second, progress.path[-PATH:]
             if progress.waiting:
                 path = f"waiting: {progress.waiting}"
-            if progress.waiting not in ("", waiting) and not err.is_terminal:
-                say(path)
-            waiting = progress.waiting or waiting
+                if progress.waiting != waiting and not err.is_terminal:
+                    say(path)
+                waiting = progress.waiting
             bars.update(bar, completed=progress.done, total=progress.total, speed=speed, path=path)
 
         try:
